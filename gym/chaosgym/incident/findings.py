@@ -1,0 +1,94 @@
+"""What the telemetry of an episode says, before anyone writes it down, and what an agent is handed.
+
+`Findings` are structured (names and numbers, for rules and for both renderings), an `Incident` is text. Neither
+holds anything that is not in the telemetry or the public topology.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from chaosgym.telemetry.signals import Change, Signals
+
+__all__ = ["Alert", "EventFinding", "Findings", "Incident", "LogFinding"]
+
+
+@dataclass(frozen=True)
+class Alert:
+    """The symptom at the edge, as users of the application see it."""
+
+    entry: str
+    errors: Change
+    """Share of failed requests."""
+    p95: Change
+    """Seconds."""
+    rate: Change
+    """Requests a second."""
+    kind: str
+    """The most frequent way to fail in the incident, a word of `ERROR_KINDS`, or an empty string."""
+
+
+@dataclass(frozen=True)
+class LogFinding:
+    """A log template that is new or came much more often in the incident window."""
+
+    component: str
+    template: str
+    """The text with its variable parts replaced by `<*>`, component names left in."""
+    severity: str
+    """`debug`, `info`, `warn`, `error` or `fatal`."""
+    before: int
+    """Lines in the baseline window."""
+    after: int
+    """Lines in the incident window."""
+    sign: str
+    """What the text is known to mean, a word of `LOG_SIGNS` or `ERROR_KINDS`, or an empty string."""
+    peer: str
+    """Another component that the text names, or an empty string."""
+    example: str
+    """One whole line, cut to 300 characters."""
+    surprise: float
+
+
+@dataclass(frozen=True)
+class EventFinding:
+    """A deploy, a restart, an exit or the like."""
+
+    component: str
+    name: str
+    """As in the events table: deployment, config_change, restart, exit, traffic, ..."""
+    seconds: float
+    """From the start of the incident window; negative is before it."""
+    body: str
+    killed: bool = False
+    """An exit by SIGKILL, as the kernel ends what uses too much memory."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All of an episode that matters for a diagnosis."""
+
+    signals: Signals
+    alert: Alert
+    logs: tuple[LogFinding, ...]
+    """The most surprising first."""
+    events: tuple[EventFinding, ...]
+    """In order of time."""
+
+
+@dataclass(frozen=True)
+class Incident:
+    """What an agent starts from."""
+
+    compact: str
+    """For small models: closed words, components by handle."""
+    readable: str
+    """For people and large models: real names and numbers."""
+    handles: Mapping[str, str]
+    """Handle -> component name, of all components in the report."""
+    components: tuple[str, ...]
+    """Names of all components of the application."""
+    alert: str
+    """One sentence: what users see."""
+    findings: Findings
