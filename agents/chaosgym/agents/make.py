@@ -1,0 +1,43 @@
+"""An agent from what a user writes: a name, or `slm:` and a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from chaosgym.agents.agent import Agent
+from chaosgym.agents.rails import NullAgent, RandomAgent
+from chaosgym.agents.rules import RulesAgent
+from chaosgym.agents.shortcuts import LatestDeployAgent, MostErrorsAgent
+from chaosgym.errors import InputError, did_you_mean
+
+__all__ = ["AGENT_NAMES", "make_agent"]
+
+_BY_NAME: dict[str, Callable[[int], Agent]] = {
+    "latest-deploy": lambda seed: LatestDeployAgent(),
+    "most-errors": lambda seed: MostErrorsAgent(),
+    "null": lambda seed: NullAgent(),
+    "random": lambda seed: RandomAgent(seed),
+    "rules": lambda seed: RulesAgent(),
+}
+_WITH_TRUTH = ("majority", "oracle")
+
+AGENT_NAMES: tuple[str, ...] = tuple(sorted((*_BY_NAME, "slm:MODEL")))
+"""What `make_agent` accepts; `MODEL` is a folder or an id on the hub."""
+
+
+def make_agent(spec: str, *, seed: int = 0) -> Agent:
+    """Make the agent that `spec` names, as in `rules` or `slm:runs/nano/latest`.
+
+    Raises InputError for an unknown name, for an unusable model, and for `oracle` and `majority`: those need the
+    truth of episodes, so evaluation makes them itself and shows them beside every agent.
+    """
+    kind, _, model = spec.partition(":")
+    if kind == "slm" and model:
+        from chaosgym.agents.slm import SlmAgent  # torch: only where a model is asked for
+
+        return SlmAgent(model)
+    if spec in _WITH_TRUTH:
+        raise InputError(f"agent {spec!r} is made from the truth of episodes: evaluation adds it as a rail by itself")
+    if spec not in _BY_NAME:
+        raise InputError(f"unknown agent {spec!r}{did_you_mean(spec, _BY_NAME)}; known: {', '.join(AGENT_NAMES)}")
+    return _BY_NAME[spec](seed)

@@ -1,0 +1,191 @@
+"""What each fault looks like in telemetry, written down as a human would tell it: one function per fault type.
+
+A signature looks at one component and returns how well it fits, from 0 (not at all) to about 1 (all that this
+fault should show is there). Everything it knows is in `Findings`: no names, no scenario, no constants of one app.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from chaosgym.incident.findings import EventFinding, Findings, LogFinding
+from chaosgym.telemetry.signals import Change, ComponentSignals, EdgeSignals
+
+__all__ = ["SIGNATURES", "Suspect", "suspects"]
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """One component with all that was found about it."""
+
+    signals: ComponentSignals
+    incoming: tuple[EdgeSignals, ...]
+    outgoing: tuple[EdgeSignals, ...]
+    logs: tuple[LogFinding, ...]
+    """Its own new or surging templates."""
+    told: tuple[LogFinding, ...]
+    """What others logged about it."""
+    events: tuple[EventFinding, ...]
+    """Its own, in the incident window."""
+
+    def says(self, sign: str) -> float:
+        """0 to 1: how loudly its own log gives this sign."""
+        return _loud(self.logs, sign)
+
+    def hears(self, sign: str) -> float:
+        """0 to 1: how loudly others log this sign about it."""
+        return _loud(self.told, sign)
+
+    def happened(self, *names: str) -> bool:
+        """Whether one of these events happened to it in the incident window."""
+        return any(event.name in names for event in self.events)
+
+    def failing(self, *kinds: str) -> float:
+        """Largest share of calls from one caller that fail in one of these ways."""
+        return max((sum(share for kind, share in edge.calls.kinds if kind in kinds) for edge in self.incoming), default=0.0)
+
+
+def suspects(findings: Findings) -> list[Suspect]:
+    """All components of the application, in their order."""
+    edges = findings.signals.edges.values()
+    return [
+        Suspect(
+            signals=signals,
+            incoming=tuple(edge for edge in edges if edge.target == name),
+            outgoing=tuple(edge for edge in edges if edge.source == name),
+            logs=tuple(log for log in findings.logs if log.component == name),
+            told=tuple(log for log in findings.logs if log.peer == name),
+            events=tuple(event for event in findings.events if event.component == name and event.seconds >= 0),
+        )
+        for name, signals in findings.signals.components.items()
+    ]
+
+
+def _loud(logs: tuple[LogFinding, ...], sign: str) -> float:
+    return min(1.0, sum(log.after - log.before for log in logs if log.sign == sign and log.after > log.before) / 3)
+
+
+def _ramp(value: float, low: float, high: float) -> float:
+    """0 up to `low`, 1 from `high` on, a straight line between; 0 for what is not known."""
+    return 0.0 if math.isnan(value) else min(1.0, max(0.0, (value - low) / (high - low)))
+
+
+def _fell(change: Change) -> float:
+    """0 to 1: how much of a flow that was there is gone."""
+    return 0.0 if math.isnan(change.before) or change.before < 1 else _ramp(1 - (change.after or 0) / change.before, 0.4, 0.95)
+
+
+def _dead(x: Suspect) -> float:
+    return _ramp(x.signals.process_quiet, 0.4, 0.8)
+
+
+def _silent(x: Suspect) -> float:
+    return _ramp(x.signals.quiet, 0.5, 0.9) * (1 - _dead(x))
+
+
+def crash(x: Suspect) -> float:
+    """It exited, callers are refused, and it does not come back."""
+    ended = x.happened("exit")
+    return 0.45 * ended + 0.3 * _ramp(x.failing("refused", "reset"), 0.02, 0.3) + 0.35 * _dead(x) - 0.5 * x.happened("restart")
+
+
+def hang(x: Suspect) -> float:
+    """Callers wait in vain, the process is there, but nothing comes from it any more."""
+    return _silent(x) * (0.5 + 0.5 * _ramp(x.failing("timeout"), 0.05, 0.4)) - 0.4 * x.happened("exit")
+
+
+def busy(x: Suspect) -> float:
+    """It burns CPU that its requests do not explain."""
+    return _ramp(x.signals.cpu.growth, 0.1, 0.45) * (1 - _ramp(_leak(x), 0.3, 1))
+
+
+def _leak(x: Suspect) -> float:
+    return _ramp(x.signals.memory.ratio(8 * 2**20), 1.3, 2.0)
+
+
+def memory_leak(x: Suspect) -> float:
+    """Its memory grows, perhaps until it is killed for it and comes back."""
+    killed = any(event.killed for event in x.events)
+    return 0.65 * _leak(x) + 0.25 * killed * (0.4 + 0.6 * _leak(x)) + 0.2 * (killed and x.happened("restart"))
+
+
+def file_descriptors(x: Suspect) -> float:
+    """It says so itself, or it stands at its limit."""
+    return min(1.0, x.says("toofiles") + 0.6 * _ramp(x.signals.files_share.after, 0.9, 1.0))
+
+
+def _waits(x: Suspect) -> float:
+    """Seconds that every caller loses on the way to it: the least of all edges with calls in both windows."""
+    lost = [
+        edge.calls.p50.growth if math.isnan(edge.calls.gap.growth) else edge.calls.gap.growth
+        for edge in x.incoming
+        if not math.isnan(edge.calls.p50.before) and not math.isnan(edge.calls.p50.after)
+    ]
+    return min(lost, default=0.0)
+
+
+def latency(x: Suspect) -> float:
+    """Every caller waits longer than the component itself needs, and requests still arrive."""
+    slow = _ramp(_waits(x), 0.02, 0.08)
+    excuse = max(locks(x), connections(x), cache_memory(x), _silent(x), _dead(x), 0.7 * busy(x))
+    return slow * (1 - 0.8 * excuse) * (1 - 0.7 * _fell(x.signals.served.rate))
+
+
+def partition(x: Suspect) -> float:
+    """Callers time out, nothing arrives, and yet it is alive and well."""
+    lost = _ramp(x.failing("timeout", "unreachable"), 0.1, 0.5)
+    arrives = 1 - _fell(x.signals.served.rate) if not math.isnan(x.signals.served.rate.before) else 0.3
+    return lost * (1 - _silent(x)) * (1 - _dead(x)) * (1 - 0.7 * arrives) * (1 - max(locks(x), connections(x)))
+
+
+def connections(x: Suspect) -> float:
+    """A database that has no slot left."""
+    return min(1.0, 0.7 * max(x.says("toomany"), x.hears("toomany")) + 0.4 * _ramp(x.signals.slots.after, 0.8, 0.98))
+
+
+def locks(x: Suspect) -> float:
+    """Sessions of a database wait for each other."""
+    return min(1.0, 0.7 * _ramp(x.signals.locks.growth, 0.5, 2) + 0.4 * max(x.says("lockwait"), x.hears("lockwait")))
+
+
+def cache_memory(x: Suspect) -> float:
+    """A cache that is full refuses commands."""
+    return min(1.0, 0.7 * max(x.says("oomcmd"), x.hears("oomcmd")) + 0.4 * _ramp(x.signals.full.after, 0.85, 0.99))
+
+
+def credential(x: Suspect) -> float:
+    """It is refused by name and password, since it was deployed or reconfigured."""
+    return x.says("badauth") * (0.7 + 0.3 * x.happened("deployment", "config_change"))
+
+
+def bad_deploy(x: Suspect) -> float:
+    """A new version, and exceptions of its own."""
+    fails = max(_ramp(x.signals.served.errors.growth, 0.02, 0.2), 0.6 * x.says("exception"))
+    downstream = max((edge.calls.errors.growth for edge in x.outgoing if not math.isnan(edge.calls.errors.growth)), default=0.0)
+    other = max(_ramp(downstream, 0.02, 0.2), credential(x), file_descriptors(x))
+    return fails * (0.4 + 0.35 * x.happened("deployment") + 0.3 * x.says("exception")) * (1 - 0.8 * other)
+
+
+def retry_storm(x: Suspect) -> float:
+    """It calls another several times per request of its own."""
+    return max((_ramp(edge.again.ratio(0.05), 1.4, 2.5) for edge in x.outgoing), default=0.0)
+
+
+SIGNATURES: Mapping[str, Callable[[Suspect], float]] = {
+    "process.crash": crash,
+    "process.hang": hang,
+    "resource.cpu": busy,
+    "resource.memory_leak": memory_leak,
+    "resource.file_descriptors": file_descriptors,
+    "network.latency": latency,
+    "network.partition": partition,
+    "dependency.connections": connections,
+    "dependency.lock": locks,
+    "dependency.cache_memory": cache_memory,
+    "configuration.credential": credential,
+    "application.bad_deploy": bad_deploy,
+    "application.retry_storm": retry_storm,
+}
+"""By fault label."""
