@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from chaosgym.telemetry.store import Row
 
-__all__ = ["ProcessHistory", "gauge_row", "sample_processes", "sum_row"]
+__all__ = ["ProcessSampler", "gauge_row", "sum_row"]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -34,24 +34,6 @@ class _Account:
     seen: dict[tuple[int, int], float] = field(default_factory=dict[tuple[int, int], float])
 
 
-class ProcessHistory:
-    """What must be remembered between samples; one per sandbox and episode."""
-
-    def __init__(self) -> None:
-        self._accounts: dict[str, _Account] = {}
-
-    def charge(self, service_name: str, now_ns: int, used: dict[tuple[int, int], float]) -> tuple[int, float, float | None]:
-        """(time of the first sample, CPU seconds since then with those of ended processes, cores used since the last sample)."""
-        account = self._accounts.get(service_name)
-        if account is None:
-            self._accounts[service_name] = _Account(now_ns, now_ns, 0.0, used)
-            return now_ns, 0.0, None
-        delta = sum(max(0.0, seconds - account.seen.get(key, 0.0)) for key, seconds in used.items())
-        elapsed = (now_ns - account.sampled_ns) / 1e9
-        account.total, account.seen, account.sampled_ns = account.total + delta, used, now_ns
-        return account.first_ns, account.total, delta / elapsed if elapsed > 0 else None
-
-
 class _Process(NamedTuple):
     key: tuple[int, int]
     cpu: float
@@ -63,16 +45,43 @@ class _Process(NamedTuple):
     limit: int | None
 
 
-def sample_processes(pids: Iterable[int], service_name: str, now_ns: int, history: ProcessHistory) -> list[Row]:
-    """Rows of METRICS for one component; none when none of its processes lives.
+class ProcessSampler:
+    """Samples components; remembers what CPU they had used, so one per sandbox and `clear` between episodes."""
 
-    `process.cpu.utilization` is in cores since the component's previous sample, so absent in the first.
-    """
-    alive = [process for pid in pids if (process := _read(pid)) is not None]
-    if not alive:
-        return []
-    first_ns, seconds, cores = history.charge(service_name, now_ns, {process.key: process.cpu for process in alive})
-    gauges: list[tuple[str, str, float | None]] = [
+    def __init__(self) -> None:
+        self._accounts: dict[str, _Account] = {}
+
+    def clear(self) -> None:
+        """Forget all components."""
+        self._accounts.clear()
+
+    def sample(self, pids: Iterable[int], service_name: str, now_ns: int) -> list[Row]:
+        """Rows of METRICS for one component; none when none of its processes lives.
+
+        `process.cpu.utilization` is in cores since the component's previous sample, so absent in the first.
+        """
+        alive = [process for pid in pids if (process := _read(pid)) is not None]
+        if not alive:
+            return []
+        first_ns, seconds, cores = self._charge(service_name, now_ns, {process.key: process.cpu for process in alive})
+        rows = [sum_row(now_ns, first_ns, service_name, "process.cpu.time", "s", seconds)]
+        return rows + [gauge_row(now_ns, service_name, *gauge) for gauge in _gauges(alive, cores)]
+
+    def _charge(self, service_name: str, now_ns: int, used: dict[tuple[int, int], float]) -> tuple[int, float, float | None]:
+        """(time of the first sample, CPU seconds since then with those of ended processes, cores used since the last sample)."""
+        account = self._accounts.get(service_name)
+        if account is None:
+            self._accounts[service_name] = _Account(now_ns, now_ns, 0.0, used)
+            return now_ns, 0.0, None
+        delta = sum(max(0.0, seconds - account.seen.get(key, 0.0)) for key, seconds in used.items())
+        elapsed = (now_ns - account.sampled_ns) / 1e9
+        account.total, account.seen, account.sampled_ns = account.total + delta, used, now_ns
+        return account.first_ns, account.total, delta / elapsed if elapsed > 0 else None
+
+
+def _gauges(alive: list[_Process], cores: float | None) -> list[tuple[str, str, float]]:
+    """(name, unit, value) of the levels that are known."""
+    found: list[tuple[str, str, float | None]] = [
         ("process.cpu.utilization", "1", cores),
         ("process.memory.usage", "By", sum(p.memory for p in alive)),
         ("process.thread.count", "{thread}", sum(p.threads for p in alive)),
@@ -81,9 +90,7 @@ def sample_processes(pids: Iterable[int], service_name: str, now_ns: int, histor
         ("process.socket.count", "{socket}", _total(p.sockets for p in alive)),
         ("process.uptime", "s", max(p.uptime for p in alive)),
     ]
-    rows = [sum_row(now_ns, first_ns, service_name, "process.cpu.time", "s", seconds)]
-    rows += [gauge_row(now_ns, service_name, name, unit, value) for name, unit, value in gauges if value is not None]
-    return rows
+    return [(name, unit, value) for name, unit, value in found if value is not None]
 
 
 def gauge_row(now_ns: int, service_name: str, name: str, unit: str, value: float, attributes: str = "{}") -> Row:
