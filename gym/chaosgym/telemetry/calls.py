@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from chaosgym.episode import EpisodeHeader
-from chaosgym.telemetry.windows import UNKNOWN, Change, window_of
+from chaosgym.telemetry.windows import UNKNOWN, Change, runs, window_of
 
 __all__ = ["EDGE", "CallSignals", "Traffic", "failure_kind", "read_traffic"]
 
@@ -172,8 +172,7 @@ def _groups(spans: _Spans, key: _Ints, header: EpisodeHeader) -> dict[int, CallS
     chosen = np.flatnonzero((key >= 0) & (spans.window < 2))
     order = chosen[np.lexsort((spans.seconds[chosen], spans.window[chosen], key[chosen]))]
     group = key[order] * 2 + spans.window[order]
-    starts = np.flatnonzero(np.diff(group, prepend=-1))
-    slices = {int(group[a]): order[a:b] for a, b in zip(starts, [*starts[1:], len(order)], strict=True)}
+    slices = {int(group[a]): order[a:b] for a, b in runs(group)}
     return {k: _signals(spans, slices.get(2 * k), slices.get(2 * k + 1), header) for k in sorted({g // 2 for g in slices})}
 
 

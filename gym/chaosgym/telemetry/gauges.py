@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from chaosgym.episode import EpisodeHeader, Window
-from chaosgym.telemetry.windows import UNKNOWN, Change
+from chaosgym.telemetry.windows import UNKNOWN, Change, runs
 
 __all__ = ["Gauges", "Series", "read_gauges"]
 
@@ -94,9 +94,8 @@ def read_gauges(metrics: pa.Table, header: EpisodeHeader) -> Gauges:
     values = pc.fill_null(rows["value"], math.nan).to_numpy()
     key = owner * len(names) + name
     order = np.lexsort((times, key))
-    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
     series: dict[tuple[str, str], Series] = {}
-    for a, b in zip(starts, [*starts[1:], len(order)], strict=True):
+    for a, b in runs(key[order]):
         part = order[a:b]
         k = int(key[part[0]])
         series[owners[k // len(names)], names[k % len(names)]] = _summed(times[part], values[part])

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from chaosgym.episode import EpisodeHeader
 
-__all__ = ["UNKNOWN", "Change", "window_of"]
+__all__ = ["UNKNOWN", "Change", "runs", "window_of"]
 
 BEFORE, AFTER, OUTSIDE = 0, 1, 2
 
@@ -42,3 +42,9 @@ def window_of(times: npt.NDArray[Any], header: EpisodeHeader) -> npt.NDArray[np.
     window[(times >= header.baseline.start) & (times < header.baseline.end)] = BEFORE
     window[(times >= header.incident.start) & (times < header.incident.end)] = AFTER
     return window
+
+
+def runs(keys: npt.NDArray[Any]) -> list[tuple[int, int]]:
+    """(start, end) of each stretch of equal values in `keys`, which are not negative."""
+    starts = np.flatnonzero(np.diff(keys, prepend=-1)).tolist()
+    return list(zip(starts, [*starts[1:], len(keys)], strict=True)) if starts else []
