@@ -1,177 +1,192 @@
 """An App: the graph of components that a scenario breaks, as its author writes it in YAML.
 
 Components are named by their role (`orders`, `cache`); the public names that telemetry shows are
-drawn per episode from `vocabulary` (see `chaosgym.plan`), so that nothing can be memorised.
+drawn per episode from `chaosgym.vocabulary` (see `chaosgym.plan`), so that nothing can be memorised.
+What must hold between components (every call has an endpoint, no request calls itself, ...) is in
+`chaosgym.graph`.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from chaosgym.document import Problem, Strict, raise_problems
+from chaosgym.errors import did_you_mean
+from chaosgym.steps import CacheStep, CallStep, ComputeStep, PublishStep, QueryStep, Step
+from chaosgym.units import Count, Duration, Name, Number, Share, Size, parse_duration, parse_size
+from chaosgym.vocabulary import NAME_STEMS
 
 __all__ = [
-    "CacheStep", "CallStep", "Component", "ComputeStep", "Duration", "Endpoint", "Journey",
-    "PublishStep", "QueryStep", "Size", "Slo", "Step", "Strict", "Table", "App", "AppSpec", "Metadata",
+    "API_VERSION",
+    "MAX_COMPONENTS",
+    "App",
+    "AppSpec",
+    "CacheStep",
+    "CallStep",
+    "Component",
+    "ComputeStep",
+    "Consumer",
+    "Duration",
+    "Endpoint",
+    "Journey",
+    "Kind",
+    "Limits",
+    "Metadata",
+    "PublishStep",
+    "QueryStep",
+    "Size",
+    "Slo",
+    "Step",
+    "Strict",
+    "Table",
+    "parse_duration",
+    "parse_size",
 ]
 
 API_VERSION = "chaosgym.dev/v1"
-_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
-_BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+MAX_COMPONENTS = 200
+
+Kind = Literal["gateway", "service", "worker", "postgres", "redis"]
 
 
-def _parse_unit(value: Any, units: dict[str, float] | dict[str, int], what: str, example: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", value) if isinstance(value, str) else None
-    if match is None or match[2] not in units:
-        raise ValueError(f"{value!r} is not a {what}; write a number and one of {', '.join(units)}, as in '{example}'")
-    return float(match[1]) * units[match[2]]
+def _known_version(value: Any) -> Any:
+    if isinstance(value, str) and value != API_VERSION and value.startswith("chaosgym.dev/"):
+        raise ValueError(
+            f"'{value}' is not a version that this chaosgym reads, it reads '{API_VERSION}'; upgrade chaosgym or convert the file"
+        )
+    return value
 
 
-def parse_duration(value: Any) -> float:
-    """Seconds from text such as `250ms`, `1.5s`; numbers pass through as seconds only in resolved data."""
-    return float(value) if isinstance(value, float) else _parse_unit(value, _SECONDS, "duration", "250ms")
+def _known_vocabulary(value: str) -> str:
+    if value not in NAME_STEMS:
+        raise ValueError(f"unknown vocabulary '{value}'; known: {', '.join(sorted(NAME_STEMS))}{did_you_mean(value, NAME_STEMS)}")
+    return value
 
 
-def parse_size(value: Any) -> int:
-    """Bytes from text such as `256MiB`."""
-    return value if isinstance(value, int) else int(_parse_unit(value, _BYTES, "size", "256MiB"))
+def _few_components(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) > MAX_COMPONENTS:
+        raise ValueError(f"{len(value)} components; an app has at most {MAX_COMPONENTS}: split it")
+    return value
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?\s*(us|ms|s|m)$"})]
-Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?\s*(B|KiB|MiB|GiB)$"})]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
-
-
-class Strict(BaseModel):
-    """Unknown keys are errors; nothing changes after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+ApiVersion = Annotated[Literal["chaosgym.dev/v1"], BeforeValidator(_known_version)]
+Vocabulary = Annotated[Name, AfterValidator(_known_vocabulary), Field(json_schema_extra={"enum": sorted(NAME_STEMS)})]
 
 
 class Metadata(Strict):
+    """What a document is called."""
+
     name: Name
-    title: str = ""
-    description: str = ""
-
-
-class CallStep(Strict):
-    """An HTTP request to an endpoint of another component."""
-
-    call: Name
-    """The component called."""
-    endpoint: Name
-    timeout: Duration = 0.25
-    retries: Annotated[int, Field(ge=0, le=10)] = 1
-    optional: bool = False
-    """True: when it fails, the request goes on without (degraded)."""
-
-
-class QueryStep(Strict):
-    """A SQL statement on a table of a postgres component."""
-
-    query: Name
-    """The postgres component."""
-    table: Name
-    operation: Literal["get", "list", "search", "insert", "update"] = "get"
-    timeout: Duration = 0.25
-
-
-class CacheStep(Strict):
-    """A Redis command; a miss of `get` runs `otherwise` and stores the result."""
-
-    cache: Name
-    """The redis component."""
-    operation: Literal["get", "set", "increment", "delete"] = "get"
-    key: Name
-    """The kind of key; the item of the request is appended."""
-    ttl: Duration = 1.0
-    otherwise: tuple[Step, ...] = ()
-    timeout: Duration = 0.15
-
-
-class PublishStep(Strict):
-    """Append the request to a Redis stream, with trace context."""
-
-    publish: Name
-    """The redis component."""
-    stream: Name
-    timeout: Duration = 0.15
-
-
-class ComputeStep(Strict):
-    """Real work on the CPU, about this long on an idle core."""
-
-    compute: Duration
-
-
-Step = CallStep | QueryStep | CacheStep | PublishStep | ComputeStep
+    """How other documents and the command line refer to it."""
+    title: Annotated[str, Field(max_length=200)] = ""
+    """One line for people."""
+    description: Annotated[str, Field(max_length=10_000)] = ""
+    """As much as it takes."""
 
 
 class Endpoint(Strict):
+    """One thing that a component can be asked for; its HTTP route is drawn per episode."""
+
     method: Literal["GET", "POST", "PUT", "DELETE"] = "GET"
-    steps: tuple[Step, ...] = ()
+    """The HTTP method."""
+    steps: Annotated[tuple[Step, ...], Field(max_length=20)] = ()
+    """What it does, in order; the first required step that fails ends the request."""
 
 
 class Table(Strict):
-    rows: Annotated[int, Field(ge=1, le=20_000)] = 200
+    """A table of a postgres component."""
+
+    rows: Annotated[Count, Field(ge=1, le=20_000)] = 200
+    """Rows loaded before each episode."""
 
 
 class Limits(Strict):
-    memory: Size = 192 * 2**20
-    files: Annotated[int, Field(ge=32, le=4096)] = 256
+    """What a process may use."""
+
+    memory: Annotated[Size, Field(ge=32 * 2**20, le=4 * 2**30)] = 192 * 2**20
+    """Resident memory above which the process is killed."""
+    files: Annotated[Count, Field(ge=32, le=4096)] = 256
+    """Open file descriptors."""
 
 
 class Consumer(Strict):
     """What a worker does with each message of a stream."""
 
     redis: Name
+    """The redis component that holds the stream."""
     stream: Name
-    steps: tuple[Step, ...] = ()
+    """The stream, as the publishing step names it."""
+    steps: Annotated[tuple[Step, ...], Field(max_length=20)] = ()
+    """What it does with a message, in order."""
 
 
 class Component(Strict):
     """A node of the graph."""
 
-    kind: Literal["gateway", "service", "worker", "postgres", "redis"]
-    vocabulary: Name
+    kind: Kind
+    """A gateway and a service answer HTTP, a worker consumes a stream, postgres and redis are the real servers."""
+    vocabulary: Vocabulary
     """Which list of `chaosgym.vocabulary` its public name is drawn from."""
-    endpoints: dict[Name, Endpoint] = {}
+    endpoints: Annotated[dict[Name, Endpoint], Field(max_length=30)] = {}
+    """Of a gateway or service."""
     consumes: Consumer | None = None
-    tables: dict[Name, Table] = {}
-    pool: Annotated[int, Field(ge=1, le=20)] = 4
+    """Of a worker."""
+    tables: Annotated[dict[Name, Table], Field(max_length=50)] = {}
+    """Of a postgres."""
+    pool: Annotated[Count, Field(ge=1, le=20)] = 4
     """Connections to each postgres it uses."""
     limits: Limits = Limits()
+    """Of each of its processes."""
 
 
 class Journey(Strict):
-    """What a user does: requests to endpoints of the gateway, in order."""
+    """What a user does: requests to endpoints of the entry, in order."""
 
-    weight: Annotated[float, Field(gt=0)]
-    requests: tuple[Name, ...]
+    weight: Annotated[Number, Field(gt=0, le=1e6)]
+    """How often, relative to the other journeys."""
+    requests: Annotated[tuple[Name, ...], Field(min_length=1, max_length=50)]
+    """Endpoints of the entry."""
 
 
 class Slo(Strict):
     """What must hold at the edge while nothing is broken."""
 
-    errors: Annotated[float, Field(ge=0, le=1)] = 0.02
+    errors: Share = 0.02
     """Share of requests that may fail."""
-    p95: Duration = 0.25
+    p95: Annotated[Duration, Field(gt=0, le=60)] = 0.25
     """95th percentile of latency at the edge."""
 
 
 class AppSpec(Strict):
+    """The graph and its users."""
+
     entry: Name
     """The component that users talk to."""
-    components: dict[Name, Component]
-    journeys: dict[Name, Journey]
+    components: Annotated[dict[Name, Component], BeforeValidator(_few_components), Field(min_length=1)]
+    """By role."""
+    journeys: Annotated[dict[Name, Journey], Field(min_length=1, max_length=50)]
+    """By name."""
     slo: Slo = Slo()
+    """What must hold at the edge while nothing is broken."""
 
 
 class App(Strict):
     """A file of kind App."""
 
-    api_version: Annotated[Literal["chaosgym.dev/v1"], Field(alias="apiVersion")]
+    api_version: Annotated[ApiVersion, Field(alias="apiVersion")]
+    """The version of this schema."""
     kind: Literal["App"]
+    """`App`."""
     metadata: Metadata
+    """What it is called."""
     spec: AppSpec
+    """The graph and its users."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> App:
+        from chaosgym.graph import app_problems  # the graph is written against these models
+
+        raise_problems("App", [Problem(("spec", *p.loc), p.message) for p in app_problems(self.spec)])
+        return self

@@ -1,0 +1,206 @@
+"""The graph of an app: who calls whom, and what must hold between components.
+
+`app_problems` finds every reference to something that is not there, every request that would call
+itself, every component that nothing uses and every request that fans out beyond reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING, NamedTuple
+
+from chaosgym.document import Problem
+from chaosgym.errors import did_you_mean
+from chaosgym.source import Loc
+from chaosgym.steps import CacheStep, CallStep, PublishStep, QueryStep, Step, StepAt, walk_steps
+
+if TYPE_CHECKING:
+    from chaosgym.app import AppSpec, Component
+
+__all__ = ["Edge", "app_problems", "edges", "reachable"]
+
+MAX_CALLS = 200
+_SERVING = ("gateway", "service")
+_OF_KIND = {"endpoints": _SERVING, "consumes": ("worker",), "tables": ("postgres",)}
+
+
+class Edge(NamedTuple):
+    """`source` talks to `target`: `http`, `postgresql` or `redis` (a worker is the source towards its stream)."""
+
+    source: str
+    target: str
+    protocol: str
+
+
+def component_steps(component: Component) -> Iterator[StepAt]:
+    """Every step of a component, located from the component."""
+    for name, endpoint in component.endpoints.items():
+        yield from walk_steps(endpoint.steps, ("endpoints", name, "steps"))
+    if component.consumes is not None:
+        yield from walk_steps(component.consumes.steps, ("consumes", "steps"))
+
+
+def _peer(step: Step) -> tuple[str, str] | None:
+    """(component, protocol) that a step talks to."""
+    if isinstance(step, CallStep):
+        return step.call, "http"
+    if isinstance(step, QueryStep):
+        return step.query, "postgresql"
+    if isinstance(step, CacheStep):
+        return step.cache, "redis"
+    return (step.publish, "redis") if isinstance(step, PublishStep) else None
+
+
+def edges(spec: AppSpec) -> tuple[Edge, ...]:
+    """Who talks to whom, by role, sorted, each pair once."""
+    found: set[Edge] = set()
+    for role, component in spec.components.items():
+        found.update(Edge(role, *peer) for at in component_steps(component) if (peer := _peer(at.step)) is not None)
+        if component.consumes is not None:
+            found.add(Edge(role, component.consumes.redis, "redis"))
+    return tuple(sorted(found))
+
+
+def reachable(spec: AppSpec, start: str) -> frozenset[str]:
+    """Roles that a request to `start` can touch: what is called, and the workers of streams that are written."""
+    neighbours: dict[str, set[str]] = {role: set() for role in spec.components}
+    for edge in edges(spec):
+        neighbours.setdefault(edge.source, set()).add(edge.target)
+    for stream, publishers in _publishers(spec).items():
+        for role, component in spec.components.items():
+            if component.consumes is not None and (component.consumes.redis, component.consumes.stream) == stream:
+                for publisher in publishers:
+                    neighbours[publisher].add(role)
+    seen, waiting = set[str](), [start]
+    while waiting:
+        role = waiting.pop()
+        if role not in seen:
+            seen.add(role)
+            waiting.extend(neighbours.get(role, ()))
+    return frozenset(seen)
+
+
+def _publishers(spec: AppSpec) -> dict[tuple[str, str], list[str]]:
+    """(redis, stream) -> roles that publish to it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for role, component in spec.components.items():
+        for at in component_steps(component):
+            if isinstance(at.step, PublishStep):
+                found.setdefault((at.step.publish, at.step.stream), []).append(role)
+    return found
+
+
+def app_problems(spec: AppSpec) -> list[Problem]:
+    """Everything wrong between components; locations are relative to `spec`."""
+    problems = [*_entry_problems(spec)]
+    for role, component in spec.components.items():
+        loc = ("components", role)
+        problems += [Problem((*loc, *p.loc), p.message) for p in _component_problems(spec, component)]
+    if not problems:  # the rest follows references, so they have to lead somewhere
+        problems += [*_request_problems(spec), *_stream_problems(spec)]
+    if not problems:
+        used = reachable(spec, spec.entry)
+        unused = [role for role in spec.components if role not in used]
+        problems = [
+            Problem(("components", r), f"no request that starts at '{spec.entry}' uses '{r}'; call it or remove it") for r in unused
+        ]
+    return problems
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    return f"no {what} '{name}'; there is {', '.join(known) or 'none'}{did_you_mean(name, known)}"
+
+
+def _entry_problems(spec: AppSpec) -> Iterator[Problem]:
+    entry = spec.components.get(spec.entry)
+    if entry is None:
+        yield Problem(("entry",), _unknown("component", spec.entry, spec.components))
+    elif entry.kind not in _SERVING:
+        yield Problem(("entry",), f"'{spec.entry}' is a {entry.kind}; users talk to a gateway or a service")
+    else:
+        for name, journey in spec.journeys.items():
+            for index, request in enumerate(journey.requests):
+                if request not in entry.endpoints:
+                    message = _unknown(f"endpoint of '{spec.entry}'", request, entry.endpoints)
+                    yield Problem(("journeys", name, "requests", index), message)
+
+
+def _component_problems(spec: AppSpec, component: Component) -> Iterator[Problem]:
+    given = {"endpoints": bool(component.endpoints), "consumes": component.consumes is not None, "tables": bool(component.tables)}
+    for key, kinds in _OF_KIND.items():
+        if given[key] and component.kind not in kinds:
+            yield Problem((key,), f"a {component.kind} has no {key}; only a {' or '.join(kinds)} does")
+        elif not given[key] and component.kind in kinds:
+            yield Problem((), f"a {component.kind} needs {key}")
+    if component.consumes is not None:
+        yield from _reference(spec, component.consumes.redis, ("redis",), ("consumes", "redis"))
+    for loc, step in component_steps(component):
+        yield from _step_problems(spec, step, loc)
+
+
+def _step_problems(spec: AppSpec, step: Step, loc: Loc) -> Iterator[Problem]:
+    components = spec.components
+    if isinstance(step, CallStep):
+        wrong = list(_reference(spec, step.call, _SERVING, (*loc, "call")))
+        yield from wrong
+        if not wrong and step.endpoint not in (known := components[step.call].endpoints):
+            yield Problem((*loc, "endpoint"), _unknown(f"endpoint of '{step.call}'", step.endpoint, known))
+    elif isinstance(step, QueryStep):
+        wrong = list(_reference(spec, step.query, ("postgres",), (*loc, "query")))
+        yield from wrong
+        if not wrong and step.table not in (tables := components[step.query].tables):
+            yield Problem((*loc, "table"), _unknown(f"table of '{step.query}'", step.table, tables))
+    elif isinstance(step, CacheStep):
+        yield from _reference(spec, step.cache, ("redis",), (*loc, "cache"))
+        if step.otherwise and step.operation != "get":
+            yield Problem((*loc, "otherwise"), f"only 'get' can miss; '{step.operation}' takes no 'otherwise'")
+    elif isinstance(step, PublishStep):
+        yield from _reference(spec, step.publish, ("redis",), (*loc, "publish"))
+
+
+def _reference(spec: AppSpec, role: str, kinds: tuple[str, ...], loc: Loc) -> Iterator[Problem]:
+    fitting = [name for name, component in spec.components.items() if component.kind in kinds]
+    if role not in spec.components:
+        yield Problem(loc, _unknown("component", role, fitting))
+    elif role not in fitting:
+        yield Problem(
+            loc, f"'{role}' is a {spec.components[role].kind}; this needs a {' or '.join(kinds)}: {', '.join(sorted(fitting)) or 'none'}"
+        )
+
+
+def _request_problems(spec: AppSpec) -> Iterator[Problem]:
+    """Requests that come back to where they began, or that make more calls than anyone means."""
+    Node = tuple[str, str]
+    calls: dict[Node, list[Node]] = {
+        (role, name): [(at.step.call, at.step.endpoint) for at in walk_steps(endpoint.steps) if isinstance(at.step, CallStep)]
+        for role, component in spec.components.items()
+        for name, endpoint in component.endpoints.items()
+    }
+    try:
+        order = list(TopologicalSorter(calls).static_order())
+    except CycleError as error:
+        cycle: list[Node] = list(reversed(error.args[1]))
+        loc = ("components", cycle[0][0], "endpoints", cycle[0][1])
+        yield Problem(loc, f"a request calls itself: {' -> '.join('.'.join(node) for node in cycle)}; break the cycle")
+        return
+    size: dict[Node, int] = {}
+    for node in order:
+        size[node] = 1 + sum(size[called] for called in calls[node])
+    for role, name in sorted(size, key=lambda node: size[node]):
+        if size[role, name] > MAX_CALLS:
+            yield Problem(
+                ("components", role, "endpoints", name), f"one request makes up to {size[role, name]:.3g} calls; at most {MAX_CALLS}"
+            )
+            return
+
+
+def _stream_problems(spec: AppSpec) -> Iterator[Problem]:
+    written = _publishers(spec)
+    for role, component in spec.components.items():
+        consumer = component.consumes
+        if consumer is not None and (consumer.redis, consumer.stream) not in written:
+            streams = [stream for redis, stream in written if redis == consumer.redis]
+            message = _unknown(f"step publishes to '{consumer.redis}', stream", consumer.stream, streams)
+            yield Problem(("components", role, "consumes", "stream"), message)

@@ -1,0 +1,126 @@
+"""Finding and loading documents: by name from the shipped library, or by path.
+
+A scenario of the library goes by its name (`process-crash`) or its place (`process/crash`); what ends
+in `.yaml` or `.yml` is a file of the user's. An app is looked for beside a user's scenario by giving
+its path to `load_app`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from functools import cache
+from glob import glob as glob_files
+from pathlib import Path
+
+from chaosgym.app import App
+from chaosgym.document import read_document
+from chaosgym.errors import InputError, did_you_mean
+from chaosgym.scenario import Scenario
+
+__all__ = ["find_scenarios", "library", "load_app", "load_scenario", "scenario_path", "shipped_apps", "shipped_scenarios"]
+
+_SUFFIXES = (".yaml", ".yml")
+
+
+@cache
+def library() -> Path:
+    """The folder of the shipped files: package data in a wheel, `scenarios/library` in a checkout."""
+    here = Path(__file__).resolve()
+    for folder in (here.parent / "library", here.parents[2] / "library"):
+        if (folder / "apps").is_dir():
+            return folder
+    raise InputError(f"the library of scenarios is missing beside {here.parent}; install chaosgym again")
+
+
+@cache
+def _app_files() -> dict[str, Path]:
+    return {path.stem: path for path in sorted((library() / "apps").glob("*.yaml"))}
+
+
+@cache
+def _scenario_files() -> dict[str, Path]:
+    """Name (`process-crash`) -> file (`process/crash.yaml`): a shipped scenario is named after its place."""
+    files = (path for path in sorted(library().glob("*/*.yaml")) if path.parent.name != "apps")
+    return {f"{path.parent.name}-{path.stem}": path for path in files}
+
+
+def shipped_apps() -> list[str]:
+    """Names of the apps in the library, sorted."""
+    return sorted(_app_files())
+
+
+def shipped_scenarios() -> list[str]:
+    """Names of the scenarios in the library, sorted."""
+    return sorted(_scenario_files())
+
+
+def _is_path(text: str | Path) -> bool:
+    return isinstance(text, Path) or text.endswith(_SUFFIXES)
+
+
+@cache
+def _read_app(path: Path) -> App:
+    return read_document(path, App)
+
+
+@cache
+def _read_scenario(path: Path) -> Scenario:
+    return read_document(path, Scenario)
+
+
+def load_app(name_or_path: str | Path) -> App:
+    """An app of the library by name, or from a `.yaml` file. InputError says what there is."""
+    if _is_path(name_or_path):
+        return read_document(name_or_path, App)
+    return _read_app(_pick("app", str(name_or_path), _app_files(), "chaosgym apps list"))
+
+
+def scenario_path(name_or_path: str | Path) -> Path:
+    """The file of a scenario, by name, by place in the library or by path."""
+    if _is_path(name_or_path):
+        return Path(name_or_path)
+    return _pick("scenario", str(name_or_path).replace("/", "-"), _scenario_files(), "chaosgym scenario list")
+
+
+def load_scenario(name_or_path: str | Path) -> Scenario:
+    """A scenario of the library by name (`process-crash`), or from a `.yaml` file. InputError says what there is."""
+    path = scenario_path(name_or_path)
+    return read_document(path, Scenario) if _is_path(name_or_path) else _read_scenario(path)
+
+
+def _pick(what: str, name: str, files: dict[str, Path], listing: str) -> Path:
+    if name in files:
+        return files[name]
+    raise InputError(f"no {what} '{name}' in the library{did_you_mean(name, files)}; `{listing}` lists them, a path ends in .yaml")
+
+
+def find_scenarios(pattern: str | Iterable[str]) -> list[Scenario]:
+    """Scenarios that a glob (or each of several, or of a comma-separated list) matches, sorted by name.
+
+    A pattern that ends in `.yaml` or `.yml` matches files (`**` included), any other one the names
+    (`process-*`) and places (`process/*`) of the library. InputError when one matches nothing, or when
+    two files carry the same name.
+    """
+    patterns = pattern.split(",") if isinstance(pattern, str) else list(pattern)
+    paths = {path.resolve(): path for one in patterns for path in _match(one.strip())}
+    found: dict[str, tuple[Path, Scenario]] = {}
+    for path in paths.values():
+        scenario = _read_scenario(path) if path in _scenario_files().values() else read_document(path, Scenario)
+        name = scenario.metadata.name
+        if name in found:
+            raise InputError(f"{path}: a scenario named '{name}' is also in {found[name][0]}; give one of them another name")
+        found[name] = (path, scenario)
+    return [found[name][1] for name in sorted(found)]
+
+
+def _match(pattern: str) -> list[Path]:
+    if pattern.endswith(_SUFFIXES):
+        paths = [Path(name) for name in sorted(glob_files(pattern, recursive=True))]
+        where = "no file matches; quote the pattern so that the shell leaves it alone"
+    else:
+        paths = [p for n, p in _scenario_files().items() if fnmatchcase(n, pattern) or fnmatchcase(f"{p.parent.name}/{p.stem}", pattern)]
+        where = f"the library has {', '.join(_scenario_files())}{did_you_mean(pattern, _scenario_files())}"
+    if not paths:
+        raise InputError(f"no scenario matches '{pattern}': {where}")
+    return paths
