@@ -1,0 +1,177 @@
+"""Faults of resources: a process uses up its CPU, its memory or its file descriptors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from chaosgym.errors import FaultError
+from chaosgym.faults.base import Fault, FaultParameters, Symptom
+from chaosgym.faults.readback import file_numbers, in_force, resident_bytes, soft_files_limit, thread_seconds
+from chaosgym.faults.undo import unless_dead
+from chaosgym.sandbox.base import Capability, Sandbox
+from chaosgym.units import Count, Number, Size
+
+__all__ = ["Cpu", "FileDescriptors", "MemoryLeak"]
+
+_PROGRAMS = frozenset({"gateway", "service", "worker"})
+
+
+class Cpu(Fault):
+    """A job inside the program spins: one thread keeps the interpreter to itself for `duty` of the time.
+
+    Requests still get through, but wait for their turn; the process burns a core while its callers
+    see latency first and timeouts next.
+    """
+
+    label = "resource.cpu"
+    kinds = _PROGRAMS
+    needs: ClassVar[frozenset[Capability]] = frozenset({"defect"})
+    symptoms = (
+        Symptom("component", "cpu"),
+        Symptom("component", "latency"),
+        Symptom("callers", "latency"),
+        Symptom("edge", "latency"),
+    )
+
+    class Parameters(FaultParameters):
+        duty: Annotated[Number, Field(ge=0.1, le=1.0)] = 0.8
+        """Share of the time that the job computes, 0.1 to 1."""
+
+    _since = 0.0
+    _before: Mapping[int, float] = {}
+
+    def _used(self, sandbox: Sandbox) -> dict[int, float]:
+        """CPU seconds of every thread but the main ones, which serve the requests."""
+        return {
+            tid: seconds
+            for pid in sandbox.processes(self.target)
+            for tid, seconds in thread_seconds(pid).items()
+            if tid != pid
+        }
+
+    async def inject(self, sandbox: Sandbox) -> None:
+        self._before, self._since = self._used(sandbox), time.monotonic()
+        await sandbox.defect(self.target, {"kind": "spin", "duty": self.parameters.duty})
+
+    async def verify(self, sandbox: Sandbox) -> None:
+        """One thread takes a fifth of what it asks for at least: on a crowded machine it gets no more."""
+
+        def spins() -> bool:
+            elapsed = time.monotonic() - self._since
+            most = max((s - self._before.get(t, 0.0) for t, s in self._used(sandbox).items()), default=0.0)
+            return most >= max(0.03, 0.2 * self.parameters.duty * elapsed)
+
+        asked = f"{self.parameters.duty:.0%} of a core"
+        await in_force(spins, lambda: f"{self.label}: no thread of {self.target!r} computes ({asked} were asked for)", 2.0)
+
+    async def heal(self, sandbox: Sandbox) -> None:
+        with unless_dead(sandbox, self.target):
+            await sandbox.defect(self.target, None)
+
+
+class MemoryLeak(Fault):
+    """The program keeps what it should let go: resident memory grows by `rate` bytes a second.
+
+    When it passes the limit of the component it is killed for it (exit code 137, OOMKilled) and
+    restarted, and the new process leaks as the old one did.
+    """
+
+    label = "resource.memory_leak"
+    kinds = _PROGRAMS
+    needs: ClassVar[frozenset[Capability]] = frozenset({"defect"})
+    symptoms = (
+        Symptom("component", "memory"),
+        Symptom("component", "down"),
+        Symptom("callers", "errors"),
+    )
+
+    class Parameters(FaultParameters):
+        rate: Annotated[Size, Field(ge=2**20, le=2**30)] = 128 * 2**20
+        """Bytes a second, `1MiB` to `1GiB`."""
+
+    _before: Mapping[int, int] = {}
+
+    async def inject(self, sandbox: Sandbox) -> None:
+        self._before = {pid: resident_bytes(pid) for pid in sandbox.processes(self.target)}
+        await sandbox.defect(self.target, {"kind": "leak", "bytes_per_second": self.parameters.rate})
+
+    async def verify(self, sandbox: Sandbox) -> None:
+        """A process of the component has grown, or the leak has killed it by now."""
+        enough = min(self.parameters.rate // 20, 4 * 2**20)
+
+        def grew() -> bool:
+            return any(not (now := resident_bytes(pid)) or now - then >= enough for pid, then in self._before.items())
+
+        await in_force(grew, lambda: f"{self.label}: {self.target!r} did not grow by {enough} bytes in 2 s", 2.0)
+
+    async def heal(self, sandbox: Sandbox) -> None:
+        with unless_dead(sandbox, self.target):
+            await sandbox.defect(self.target, None)
+
+
+class FileDescriptors(Fault):
+    """The process may open only `spare` more files or sockets: its soft limit falls to what it has open.
+
+    Open connections go on. A new one - accepted or made - ends in `[Errno 24] Too many open files`,
+    so callers hang in the accept queue and the component cannot reach what it calls.
+    """
+
+    label = "resource.file_descriptors"
+    kinds = _PROGRAMS
+    needs: ClassVar[frozenset[Capability]] = frozenset({"limit"})
+    symptoms = (
+        Symptom("component", "log", pattern=r"(?i)too many open files|EMFILE|Errno 24"),
+        Symptom("component", "errors"),
+        Symptom("callers", "errors"),
+        Symptom("edge", "errors"),
+    )
+
+    class Parameters(FaultParameters):
+        spare: Annotated[Count, Field(ge=0, le=64)] = 0
+        """Descriptors that may still be opened, 0 to 64."""
+
+    _limit = 0
+
+    async def inject(self, sandbox: Sandbox) -> None:
+        self._limit = _limit_with_spare(sandbox, self.target, self.parameters.spare)
+        await sandbox.limit_files(self.target, self._limit)
+
+    async def verify(self, sandbox: Sandbox) -> None:
+        def limited() -> bool:
+            pids = sandbox.processes(self.target)
+            return bool(pids) and all(soft_files_limit(pid) == self._limit for pid in pids)
+
+        await in_force(limited, lambda: f"{self.label}: the soft limit of {self.target!r} is not {self._limit}: {self._limits(sandbox)}")
+
+    def _limits(self, sandbox: Sandbox) -> dict[int, Any]:
+        return {pid: soft_files_limit(pid) for pid in sandbox.processes(self.target)}
+
+    async def heal(self, sandbox: Sandbox) -> None:
+        with unless_dead(sandbox, self.target):
+            await sandbox.limit_files(self.target, None)
+
+
+def _limit_with_spare(sandbox: Sandbox, role: str, spare: int) -> int:
+    """The soft limit that leaves `spare` numbers free.
+
+    The kernel compares the *number* of a new descriptor with the limit and hands out the lowest free
+    one, so holes count: with 0-9 and 20-29 open, a limit of 20 would leave ten, not none.
+    """
+    pids = sandbox.processes(role)
+    if not pids:
+        raise FaultError(f"resource.file_descriptors: component {role!r} has no process; it must run before it can be limited")
+    return min(_nth_free(file_numbers(pid), spare) for pid in pids)
+
+
+def _nth_free(numbers: set[int], skip: int) -> int:
+    number = 0
+    while True:
+        if number not in numbers:
+            if skip == 0:
+                return number
+            skip -= 1
+        number += 1
