@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -15,7 +14,8 @@ from chaosgym.telemetry.signals import EDGE, Signals, measure
 
 __all__ = ["analyse"]
 
-_KILLED = re.compile(r"sigkill|signal\W{0,3}9\b|\b137\b|\bkilled\b|oom", re.IGNORECASE)
+_KILLED = re.compile(r"sigkill|signal\W{0,3}9\b|\b137\b|-9\b|\bkilled\b|oom", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(r"oom|out of memory|memory limit", re.IGNORECASE)
 _MAX_EVENTS = 200
 
 
@@ -46,20 +46,12 @@ def _events(events: pa.Table, header: EpisodeHeader) -> tuple[EventFinding, ...]
 
 def _event(component: str, row: dict[str, Any], header: EpisodeHeader) -> EventFinding:
     name, body = row["name"] or "", row["body"] or ""
+    text = f"{body} {row['attributes'] or ''}" if name == "exit" else ""
     return EventFinding(
         component=component,
         name=name,
-        seconds=(row["time_unix_nano"] - header.incident.start) / 1e9,
+        seconds=(row["time_unix_nano"] - header.baseline.end) / 1e9,
         body=body,
-        killed=name == "exit" and _was_killed(body, row["attributes"] or ""),
+        killed=bool(_KILLED.search(text)),
+        oom=bool(_OUT_OF_MEMORY.search(text)),
     )
-
-
-def _was_killed(body: str, attributes: str) -> bool:
-    """Ended by SIGKILL: exit code -9 or 137, or a text that says so."""
-    try:
-        known = json.loads(attributes) if attributes else {}
-    except ValueError:
-        known = {}
-    codes = [value for key, value in known.items() if "code" in key or "signal" in key] if isinstance(known, dict) else []
-    return any(code in (9, -9, 137, "9", "-9", "137", "SIGKILL") for code in codes) or bool(_KILLED.search(body))

@@ -41,7 +41,7 @@ class LogFinding:
     before: int
     """Lines in the baseline window."""
     after: int
-    """Lines in the incident window."""
+    """Lines from the end of the baseline to the end of the incident window."""
     sign: str
     """What the text is known to mean, a word of `LOG_SIGNS` or `ERROR_KINDS`, or an empty string."""
     peer: str
@@ -59,10 +59,12 @@ class EventFinding:
     name: str
     """As in the events table: deployment, config_change, restart, exit, traffic, ..."""
     seconds: float
-    """From the start of the incident window; negative is before it."""
+    """From the end of the baseline window; negative is within it. Trouble begins somewhere between the windows."""
     body: str
     killed: bool = False
-    """An exit by SIGKILL, as the kernel ends what uses too much memory."""
+    """An exit by SIGKILL."""
+    oom: bool = False
+    """An exit for using too much memory, as whoever watches the process says."""
 
 
 @dataclass(frozen=True)

@@ -19,15 +19,15 @@ _LATENCY_FLOOR = 0.010
 _RATE_FLOOR = 0.5
 _MEMORY_FLOOR = 16 * 2**20
 _KIND_SHARE = 0.02
-_DOWN_AFTER = 0.45
-"""Seconds without a sample of the process after which it counts as ended (it is sampled several times a second)."""
+_DOWN_AFTER = 0.7
+"""Seconds without a sample of the process after which it counts as ended (it is sampled about four times a second)."""
 _SILENT_AFTER = 0.8
 
 _EVENTS = {"deployment": "deploy", "config_change": "config", "exit": "exit", "restart": "restart", "traffic": "traffic", "scale": "scale"}
 _WEIGHTS = {
     "err": 2.0, "lat": 1.0, "fail": 2.0, "wait": 1.0, "gap": 2.0, "again": 2.0, "cpu": 2.0, "mem": 2.0, "files": 2.0, "slots": 2.0,
     "locks": 2.0, "full": 1.5, "flow": 0.5, "ebb": 0.5,
-    "down": 8.0, "silent": 6.0, "back": 6.0, "killed": 4.0, "exit": 3.0, "restart": 1.0, "deploy": 2.0, "config": 1.5,
+    "down": 8.0, "silent": 6.0, "back": 6.0, "oomkill": 4.0, "killed": 4.0, "exit": 3.0, "restart": 1.0, "deploy": 2.0, "config": 1.5,
 }
 
 
@@ -68,7 +68,7 @@ def state_word(component: ComponentSignals, events: Sequence[EventFinding]) -> s
     exits = [e.seconds for e in events if e.name == "exit"]
     starts = [e.seconds for e in events if e.name in ("restart", "start")]
     gone = bool(exits) and exits[-1] > max(starts, default=-math.inf)
-    if component.process_quiet > _DOWN_AFTER or (gone and math.isnan(component.process_quiet)):
+    if component.process_quiet > _DOWN_AFTER or gone:
         return "down"
     if any(seconds >= 0 for seconds in exits):
         return "back"
@@ -121,7 +121,7 @@ def _saturation(component: ComponentSignals) -> list[tuple[str, float]]:
 def _event_words(events: Sequence[EventFinding]) -> list[str]:
     words: list[str] = []
     for event in events:
-        word = "killed" if event.killed else _EVENTS.get(event.name)
+        word = "oomkill" if event.oom else "killed" if event.killed else _EVENTS.get(event.name)
         if word is not None:
             words += [word, "earlier"] if event.seconds < 0 else [word]
     return words[:6]

@@ -19,7 +19,6 @@ from drain3.drain import Drain
 from chaosgym.episode import EpisodeHeader
 from chaosgym.incident.findings import LogFinding
 from chaosgym.incident.signs import sign_of
-from chaosgym.telemetry.windows import window_of
 
 __all__ = ["mark_names", "mask", "mine_logs"]
 
@@ -44,7 +43,7 @@ _WEIGHTS = {"fatal": 4.0, "error": 3.0, "warn": 2.0, "info": 0.6, "debug": 0.3}
 
 @dataclass
 class _Group:
-    """Lines of one component with the same masked text."""
+    """Lines of one component with the same masked text: how many in the baseline, and from its end on."""
 
     counts: list[int] = field(default_factory=lambda: [0, 0])
     severity: int = 0
@@ -75,7 +74,7 @@ def _keep(found: re.Match[str]) -> str:
 
 def mine_logs(logs: pa.Table, header: EpisodeHeader, limit: int = 24) -> tuple[LogFinding, ...]:
     """The most surprising templates in `logs` (schema LOGS), at most `limit`; lines beyond the newest 5000 are not read."""
-    lengths = [(w.end - w.start) / 1e9 for w in (header.baseline, header.incident)]
+    lengths = [(b - a) / 1e9 for a, b in (header.baseline, (header.baseline.end, header.incident.end))]
     found: list[LogFinding] = []
     for component, groups in sorted(_groups(logs, header).items()):
         found += (_finding(component, template, group, lengths) for template, group in _mined(groups))
@@ -84,16 +83,15 @@ def mine_logs(logs: pa.Table, header: EpisodeHeader, limit: int = 24) -> tuple[L
 
 
 def _groups(logs: pa.Table, header: EpisodeHeader) -> dict[str, dict[str, _Group]]:
-    part = logs.slice(max(logs.num_rows - _MAX_LINES, 0)).select(["service_name", "severity_number", "body"])
-    window = window_of(logs["time_unix_nano"].to_numpy()[-part.num_rows:] if part.num_rows else logs["time_unix_nano"].to_numpy(), header)
+    part = logs.slice(max(logs.num_rows - _MAX_LINES, 0)).select(["time_unix_nano", "service_name", "severity_number", "body"])
     masked: dict[str, str] = {}
     marker = mark_names(header)
     components = {c.name for c in header.components}
     groups: dict[str, dict[str, _Group]] = {}
-    rows = zip(window.tolist(), *(part[i].to_pylist() for i in range(3)), strict=True)
-    for when, component, severity, body in rows:
-        if when > 1 or component not in components or not body:
+    for time, component, severity, body in zip(*(part[i].to_pylist() for i in range(4)), strict=True):
+        if not header.baseline.start <= time < header.incident.end or component not in components or not body:
             continue
+        when = int(time >= header.baseline.end)
         text = masked.get(body)
         if text is None:
             text = masked[body] = mask(marker(_gist(body[:_MAX_BODY])))

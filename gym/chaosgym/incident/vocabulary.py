@@ -54,8 +54,9 @@ LEVELS: tuple[str, ...] = tuple(f"{column}{i}" for column, bounds in BOUNDS.item
 STATES: tuple[str, ...] = ("up", "silent", "down", "back")
 """Of a process: telemetry goes on, none comes though it was not seen to end, it ended, it ended and came back."""
 
-EVENT_WORDS: tuple[str, ...] = ("deploy", "config", "exit", "killed", "restart", "traffic", "scale", "earlier")
-"""What happened to a component; `killed` is an exit by signal 9, `earlier` marks an event of the baseline window."""
+EVENT_WORDS: tuple[str, ...] = ("deploy", "config", "exit", "killed", "oomkill", "restart", "traffic", "scale", "earlier")
+"""What happened to a component; `killed` is an exit by signal 9, `oomkill` one for too
+much memory, `earlier` marks an event of the baseline window."""
 
 ERROR_KINDS: tuple[str, ...] = ("refused", "timeout", "reset", "unreachable", "unresolved", "server", "client", "opened", "other")
 """How calls fail: `server` and `client` are HTTP statuses 5xx and 4xx, `opened` is an open circuit breaker."""

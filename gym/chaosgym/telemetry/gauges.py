@@ -63,10 +63,11 @@ class Gauges:
         return Change(*(_growth(found, window) for window in (self.header.baseline, self.header.incident)))
 
     def last_seen(self, component: str, *, process: bool) -> float:
-        """Seconds from the last sample of the component's process (or of anything else it reports) to the end; NaN when none."""
-        mine = ((name, series) for (owner, name), series in self.series.items() if owner == component)
-        times = [int(series.times[-1]) for name, series in mine if name.startswith("process.") == process]
-        return max((self.header.incident.end - max(times)) / 1e9, 0.0) if times else math.nan
+        """Seconds from the last sample of the component's process (or of anything else it reports) to the incident's end; NaN when none."""
+        end = self.header.incident.end
+        mine = (series for (owner, name), series in self.series.items() if owner == component and name.startswith("process.") == process)
+        times = [int(series.times[at - 1]) for series in mine if (at := int(np.searchsorted(series.times, end)))]
+        return (end - max(times)) / 1e9 if times else math.nan
 
     def _compare(self, component: str, names: Sequence[str], reduce: Any) -> Change:
         found = self.find(component, names)

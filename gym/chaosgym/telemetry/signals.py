@@ -13,9 +13,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 
 from chaosgym.episode import ComponentInfo, EpisodeHeader
 from chaosgym.telemetry.calls import EDGE, CallSignals, Traffic, read_traffic
@@ -23,6 +25,8 @@ from chaosgym.telemetry.gauges import Gauges, read_gauges
 from chaosgym.telemetry.windows import UNKNOWN, Change
 
 __all__ = ["EDGE", "CallSignals", "Change", "ComponentSignals", "EdgeSignals", "Signals", "measure"]
+
+pc: Any = pyarrow.compute  # its functions are made at run time, unseen by type checkers
 
 
 @dataclass(frozen=True)
@@ -166,8 +170,8 @@ def _last_heard(tables: Mapping[str, pa.Table], header: EpisodeHeader) -> dict[s
     """Seconds from each component's last span or log line to the end of the incident window."""
     last: dict[str, int] = {}
     for signal, column in (("spans", "end_time_unix_nano"), ("logs", "time_unix_nano")):
-        table = tables[signal]
+        table = tables[signal].filter(pc.less(tables[signal][column], header.incident.end))
         grouped = table.select(["service_name", column]).group_by("service_name", use_threads=False).aggregate([(column, "max")])
         for name, time in zip(grouped["service_name"].to_pylist(), grouped[f"{column}_max"].to_pylist(), strict=True):
             last[name] = max(last.get(name, 0), time or 0)
-    return {name: max((header.incident.end - time) / 1e9, 0.0) for name, time in last.items()}
+    return {name: (header.incident.end - time) / 1e9 for name, time in last.items()}
