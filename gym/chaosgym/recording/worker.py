@@ -1,0 +1,52 @@
+"""The worker process: one local sandbox, fed with jobs over a socket, one JSON object a line.
+
+Started as `python -m chaosgym.recording.worker SOCKET_FD STATE_DIR CACHE_DIR [--no-namespaces]`. It isolates itself
+before anything heavy is imported (a user namespace needs a single thread), forks the zygote, boots the
+sandbox, says `{"ready": ...}` and then answers each job with `{"done": ...}` after lines of `{"progress": ...}`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+
+from chaosgym.sandbox.namespaces import Isolation, keep, mount_tmpfs
+
+__all__ = ["main"]
+
+_STATE_BYTES = 512 * 2**20
+
+
+def main(arguments: list[str]) -> int:
+    """Run until the socket closes; 0, or 1 when the sandbox could not boot."""
+    fd, state, cache = int(arguments[0]), Path(arguments[1]), Path(arguments[2])
+    lifeline = os.dup(fd)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the runner's to handle; it closes the socket
+    isolation = keep(lifeline, state, want_namespaces="--no-namespaces" not in arguments)
+    if isolation.namespaced:
+        mount_tmpfs(state, _STATE_BYTES)
+    return _serve(socket.socket(fileno=fd), state, cache, isolation)
+
+
+def _serve(control: socket.socket, state: Path, cache: Path, isolation: Isolation) -> int:
+    from chaosgym.sandbox.zygote import Zygote
+
+    zygote = Zygote(inherited=(control,))  # before any event loop, thread or large import
+    import uvloop
+
+    from chaosgym.recording.jobs import Jobs
+
+    try:
+        uvloop.run(Jobs(control, state, cache, zygote, isolation).serve())
+    except Exception:  # the boundary of the process: the runner reads the last line as the reason
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

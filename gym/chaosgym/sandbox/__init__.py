@@ -1,0 +1,1 @@
+"""Where applications run and can be broken for real."""

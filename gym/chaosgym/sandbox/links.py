@@ -1,0 +1,179 @@
+"""A link: a TCP proxy in front of a component whose packets can be delayed or lost.
+
+Loss is real: a classic BPF program on the listening and on every accepted socket makes the kernel drop
+incoming segments, SYNs included, so clients see what a partition or a lossy network gives them (connect
+timeouts, retransmissions at the RTO) and nobody needs root, iptables or a namespace. Latency is added to
+each chunk in both directions; the proxy cannot delay a SYN.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import random
+import socket
+import struct
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any, cast
+
+from chaosgym.sandbox.base import Toxic
+
+__all__ = ["Link"]
+
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
+_BACKLOG = 128
+_DROP_ALL = ((0x06, 0, 0, 0),)  # ret 0
+
+
+def _loss_program(share: float) -> tuple[tuple[int, int, int, int], ...]:
+    if share >= 1:
+        return _DROP_ALL
+    keep_below = min(0xFFFFFFFF, int((1 - share) * 2**32))
+    load_random = (0x20, 0, 0, 0xFFFFF000 + 56)  # ld [SKF_AD_OFF + SKF_AD_RANDOM]
+    return (load_random, (0x35, 0, 1, keep_below), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+
+
+def _set_loss(sock: socket.socket, share: float) -> None:
+    if share <= 0:
+        with contextlib.suppress(OSError):  # nothing was attached
+            sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+        return
+    program = _loss_program(share)
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HL", len(program), ctypes.addressof(code)))
+
+
+class _Half(asyncio.Protocol):
+    """One end of a proxied connection; what it reads goes to `other` after the link's delay."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.other: _Half | None = None
+        self.transport: asyncio.Transport | None = None
+        self.early: list[bytes] = []
+        self.waiting: deque[tuple[float, bytes]] = deque()
+        """(loop time at which it is due, data), in order."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        for data in self.early:
+            self.transport.write(data)
+        self.early.clear()
+
+    def data_received(self, data: bytes) -> None:
+        delay = self.link.delay()
+        if self.other is None:
+            return
+        if delay == 0 and not self.waiting:
+            self.other.write(data)
+            return
+        now = self.link.loop.time()
+        last = self.waiting[-1][0] if self.waiting else 0.0
+        self.waiting.append((max(now + delay, last), data))  # a stream keeps its order under jitter
+        if len(self.waiting) == 1:
+            self.link.loop.call_at(self.waiting[0][0], self._deliver)
+
+    def _deliver(self) -> None:
+        now = self.link.loop.time()
+        while self.waiting and self.waiting[0][0] <= now:
+            _, data = self.waiting.popleft()
+            if self.other is not None:
+                self.other.write(data)
+        if self.waiting:
+            self.link.loop.call_at(self.waiting[0][0], self._deliver)
+
+    def write(self, data: bytes) -> None:
+        if self.transport is None:
+            self.early.append(data)
+        elif not self.transport.is_closing():
+            self.transport.write(data)
+
+    def abort(self) -> None:
+        """Reset the connection."""
+        self.link.halves.discard(self)
+        if self.transport is not None:
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.link.halves.discard(self)
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.close()
+
+
+class Link:
+    """Listens on `address:port`, forwards to `upstream`; see the module docstring."""
+
+    def __init__(self, address: str, port: int, upstream: tuple[str, int]) -> None:
+        self.address, self.port, self.upstream = address, port, upstream
+        self.toxic: Toxic | None = None
+        self.halves: set[_Half] = set()
+        self.loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener: socket.socket | None = None
+
+    def delay(self) -> float:
+        """Seconds to hold the next chunk."""
+        toxic = self.toxic
+        if toxic is None or toxic.latency <= 0:
+            return 0.0
+        return max(0.0, toxic.latency + random.uniform(-toxic.jitter, toxic.jitter))
+
+    def start(self) -> None:
+        """Bind and accept; no-op when listening. Raises OSError when the address is taken."""
+        if self._listener is not None:
+            return
+        self._listener = socket.create_server((self.address, self.port), backlog=_BACKLOG)
+        self._listener.setblocking(False)
+        _set_loss(self._listener, self.toxic.drop if self.toxic else 0.0)
+        self._spawn(self._accept(self._listener))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self, listener: socket.socket) -> None:
+        while True:
+            client, _ = await self.loop.sock_accept(listener)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._spawn(self._join(client))
+
+    async def _join(self, client: socket.socket) -> None:
+        near, far = _Half(self), _Half(self)
+        near.other, far.other = far, near
+        self.halves.add(near)
+        try:
+            await self.loop.connect_accepted_socket(lambda: near, client)
+            await self.loop.create_connection(lambda: far, *self.upstream)
+        except OSError:
+            near.abort()  # the server refused between its death and our hearing of it
+        except asyncio.CancelledError:
+            near.abort()
+            client.close()
+            raise
+        if near not in self.halves:  # the client left while we connected
+            far.abort()
+
+    def set(self, toxic: Toxic | None) -> None:
+        """Put `toxic` in force for present and future connections; None cleans the link."""
+        self.toxic = toxic
+        share = toxic.drop if toxic else 0.0
+        if self._listener is not None:
+            _set_loss(self._listener, share)
+        for half in self.halves:
+            if half.transport is not None and (sock := half.transport.get_extra_info("socket")):
+                _set_loss(sock, share)
+
+    def refuse(self) -> None:
+        """Close the listener and every connection: the component behind is down, and looks so."""
+        for task in list(self._tasks):
+            task.cancel()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        for half in list(self.halves):
+            half.abort()
+            if half.other is not None:
+                half.other.abort()

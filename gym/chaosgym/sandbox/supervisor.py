@@ -1,0 +1,219 @@
+"""What an init system or a kubelet does for the services of an episode: start, watch, kill for memory, restart.
+
+A component that ends unexpectedly is started again after a backoff, unless it is held down. One whose
+resident memory passes its limit is killed with SIGKILL, as the kernel's OOM killer does to a cgroup.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chaosgym.errors import SandboxError
+from chaosgym.sandbox.zygote import Zygote
+from chaosgym.services.config import ServiceConfig
+
+__all__ = ["Instance", "Notice", "Supervisor"]
+
+READY_TIMEOUT = 8.0
+_BACKOFF = (0.15, 0.3, 0.6, 1.2)
+_DRAIN = 0.6
+_PAGE = os.sysconf("SC_PAGESIZE")
+
+Notice = Callable[[str, str, str, Mapping[str, Any]], None]
+"""(role, event name, body, attributes): something that an operator's event stream would show."""
+
+
+@dataclass
+class Instance:
+    """One running process of a component."""
+
+    pid: int
+    control: socket.socket
+    leaving: bool = False
+    """It was told to go: its end is no event."""
+    over_memory: bool = False
+
+
+@dataclass
+class _Component:
+    config: ServiceConfig
+    memory: int
+    files: int
+    log: Path
+    instances: list[Instance] = field(default_factory=lambda: [])
+    held: bool = False
+    ends: int = 0
+    defect: Mapping[str, Any] | None = None
+
+
+class Supervisor:
+    """Owns the service processes of one episode; roles in, processes out."""
+
+    def __init__(self, zygote: Zygote, notice: Notice, on_down: Callable[[str], None], on_up: Callable[[str], None]) -> None:
+        self._zygote, self._notice, self._on_down, self._on_up = zygote, notice, on_down, on_up
+        self._components: dict[str, _Component] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        zygote.attach(self._ended)
+
+    async def start(self, role: str, config: ServiceConfig, *, memory: int, files: int, log: Path) -> None:
+        """Start a component and wait until it listens. Raises SandboxError when it does not."""
+        component = self._components[role] = _Component(config, memory, files, log)
+        await self._launch(role, component, config)
+
+    async def _launch(self, role: str, component: _Component, config: ServiceConfig) -> Instance:
+        pid, control = await self._zygote.fork(config, component.log, component.files)
+        control.setblocking(False)
+        instance = Instance(pid, control)
+        component.instances.append(instance)
+        reply = await _receive(control, READY_TIMEOUT)
+        if not reply.get("ready"):
+            raise SandboxError(f"component {role!r} did not start: {_last_words(component.log)}")
+        if component.defect is not None:
+            await _command(instance, component.defect)
+        self._on_up(role)
+        return instance
+
+    def _ended(self, pid: int, code: int) -> None:
+        for role, component in self._components.items():
+            for instance in component.instances:
+                if instance.pid == pid:
+                    component.instances.remove(instance)
+                    instance.control.close()
+                    if not instance.leaving:
+                        self._unexpected(role, component, instance, code)
+                    return
+
+    def _unexpected(self, role: str, component: _Component, instance: Instance, code: int) -> None:
+        status = 128 - code if code < 0 else code
+        reason = "OOMKilled" if instance.over_memory else "Completed" if status == 0 else "Error"
+        self._notice(role, "exit", f"exited with code {status} ({reason})", {"exit_code": status, "reason": reason})
+        if not component.instances:
+            self._on_down(role)
+        component.ends += 1
+        if not component.held:
+            self._spawn(self._restart_later(role, component))
+
+    async def _restart_later(self, role: str, component: _Component) -> None:
+        await asyncio.sleep(_BACKOFF[min(component.ends, len(_BACKOFF)) - 1])
+        if component.held or component.instances:
+            return
+        with contextlib.suppress(SandboxError):  # it ended while starting: its exit has been handled
+            await self._launch(role, component, component.config)
+            self._notice(role, "restart", f"restarted, attempt {component.ends}", {"restart_count": component.ends})
+
+    async def roll(self, role: str, config: ServiceConfig) -> None:
+        """Replace the running process by one with `config`: the new one listens before the old one drains."""
+        component = self._components[role]
+        old = list(component.instances)
+        component.config = config
+        await self._launch(role, component, config)
+        for instance in old:
+            instance.leaving = True
+            _kill(instance.pid, signal.SIGTERM)
+        self._spawn(self._insist(component, old))
+
+    async def _insist(self, component: _Component, old: list[Instance]) -> None:
+        await asyncio.sleep(_DRAIN)
+        for instance in old:
+            if instance in component.instances:
+                _kill(instance.pid, signal.SIGKILL)
+
+    def hold(self, role: str, down: bool) -> None:
+        """Stop restarting it, or start it again if it is down."""
+        component = self._components[role]
+        component.held = down
+        if not down and not component.instances:
+            self._spawn(self._restart_later(role, component))
+
+    async def defect(self, role: str, defect: Mapping[str, Any] | None) -> None:
+        """Switch a defect of the program, in every running instance and in those started later."""
+        component = self._components[role]
+        component.defect = defect
+        for instance in list(component.instances):
+            with contextlib.suppress(OSError, SandboxError):  # it may be dying of the defect
+                await _command(instance, defect)
+
+    def config(self, role: str) -> ServiceConfig:
+        """What the component runs with at present."""
+        return self._components[role].config
+
+    def pids(self, role: str) -> list[int]:
+        """Processes of the component, oldest first."""
+        return [i.pid for i in self._components[role].instances]
+
+    def files(self, role: str) -> int:
+        """The plan's soft limit of open files."""
+        return self._components[role].files
+
+    def enforce_memory(self) -> None:
+        """Kill what is over its limit; call it every 50 to 100 ms."""
+        for component in self._components.values():
+            for instance in component.instances:
+                if _resident(instance.pid) > component.memory and not instance.over_memory:
+                    instance.over_memory = True
+                    _kill(instance.pid, signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """Kill everything and wait until the zygote has seen it end. Raises SandboxError after 5 s."""
+        for task in list(self._tasks):
+            task.cancel()
+        for component in self._components.values():
+            component.held = True
+            for instance in component.instances:
+                instance.leaving = True
+                _kill(instance.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 5
+        while any(c.instances for c in self._components.values()):
+            if time.monotonic() > deadline:
+                raise SandboxError("services did not end after SIGKILL")
+            await asyncio.sleep(0.002)
+        self._components.clear()
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _receive(control: socket.socket, timeout: float) -> dict[str, Any]:
+    try:
+        data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(control, 4096), timeout)
+        return json.loads(data) if data else {}
+    except (TimeoutError, OSError, ValueError):
+        return {}
+
+
+async def _command(instance: Instance, defect: Mapping[str, Any] | None) -> None:
+    await asyncio.get_running_loop().sock_sendall(instance.control, json.dumps({"defect": defect}).encode() + b"\n")
+    if not (await _receive(instance.control, 2.0)).get("ok"):
+        raise SandboxError(f"process {instance.pid} did not take the change")
+
+
+def _kill(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+    except (OSError, IndexError):
+        return 0
+
+
+def _last_words(log: Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return "no log"
+    return lines[-1] if lines else "no log"

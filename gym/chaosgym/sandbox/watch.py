@@ -1,0 +1,77 @@
+"""The monitoring of a local sandbox: samples every process and datastore, and enforces memory limits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from chaosgym.plan import Plan
+from chaosgym.sandbox.datastores import Postgres, Redis
+from chaosgym.sandbox.supervisor import Supervisor
+from chaosgym.telemetry.postgres import sample_postgres
+from chaosgym.telemetry.process import ProcessHistory, sample_processes
+from chaosgym.telemetry.redis import sample_redis
+from chaosgym.telemetry.store import TelemetryBuffer
+
+__all__ = ["Watch"]
+
+SAMPLE_EVERY = 0.25
+LIMIT_EVERY = 0.06
+
+
+class Watch:
+    """Runs beside an episode, from `start` to `stop`."""
+
+    def __init__(self, telemetry: TelemetryBuffer, supervisor: Supervisor, postgres: Postgres, redis: Redis) -> None:
+        self._telemetry, self._supervisor, self._postgres, self._redis = telemetry, supervisor, postgres, redis
+        self._tasks: list[asyncio.Task[None]] = []
+        self._kinds: dict[str, str] = {}
+
+    def start(self, plan: Plan) -> None:
+        """Begin to sample the components of `plan`."""
+        self._kinds = {role: component.kind for role, component in plan.app.spec.components.items()}
+        self._tasks = [asyncio.create_task(self._sample(plan)), asyncio.create_task(self._limit())]
+
+    async def stop(self) -> None:
+        """End the sampling. Raises what a sampler raised."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                raise result
+
+    def pids(self, role: str) -> Sequence[int]:
+        """Every process of a component; a database's include its backends."""
+        kind = self._kinds.get(role)
+        if kind == "redis":
+            return self._redis.pids
+        if kind == "postgres":
+            return [child for pid in self._postgres.pids for child in (pid, *_children(pid))]
+        return self._supervisor.pids(role)
+
+    async def _sample(self, plan: Plan) -> None:
+        history = ProcessHistory()
+        while True:
+            now = time.time_ns()
+            for role, component in plan.components.items():
+                self._telemetry.metrics.extend(sample_processes(self.pids(role), component.name, now, history))
+                if self._kinds[role] == "postgres":
+                    self._telemetry.metrics.extend(await sample_postgres(self._postgres.admin, component.name, now))
+                elif self._kinds[role] == "redis":
+                    self._telemetry.metrics.extend(await sample_redis(self._redis.client, component.name, now))
+            await asyncio.sleep(SAMPLE_EVERY)
+
+    async def _limit(self) -> None:
+        while True:
+            self._supervisor.enforce_memory()
+            await asyncio.sleep(LIMIT_EVERY)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
