@@ -20,7 +20,6 @@ from chaosgym.incident import analyse, compile_incident, render_incident
 from chaosgym.incident.answer import ANSWER_FRAGMENTS, answer_text, read_answer
 from chaosgym.incident.compact import estimate_tokens
 from chaosgym.incident.findings import Findings
-from chaosgym.incident.rows import component_words
 from chaosgym.incident.signs import sign_of
 from chaosgym.incident.templates import mask
 from chaosgym.incident.vocabulary import BOUNDS, CLOSED_WORDS, ERROR_KINDS, HANDLES, LOG_SIGNS, level
@@ -96,7 +95,7 @@ class World:
 
 
 def row(findings: Findings, name: str) -> list[str]:
-    return component_words(findings.signals.components[name], findings, [e for e in findings.events if e.component == name])
+    return list(findings.rows[name])
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from chaosgym.episode import Episode, EpisodeHeader
 from chaosgym.incident.findings import Alert, EventFinding, Findings
+from chaosgym.incident.rows import component_words, edge_words
 from chaosgym.incident.templates import mine_logs
 from chaosgym.telemetry.signals import EDGE, Signals, measure
 
@@ -23,7 +24,15 @@ def analyse(episode: Episode) -> Findings:
     """Everything in the episode that a diagnosis may rest on; the same episode gives the same findings."""
     header, tables = episode.header, episode.tables
     signals = measure(tables, header)
-    return Findings(signals, _alert(signals, header), mine_logs(tables["logs"], header), _events(tables["events"], header))
+    events = _events(tables["events"], header)
+    return Findings(
+        signals=signals,
+        alert=_alert(signals, header),
+        logs=mine_logs(tables["logs"], header),
+        events=events,
+        rows={c.name: component_words(c, signals, [e for e in events if e.component == c.name]) for c in signals.components.values()},
+        edge_rows={pair: edge_words(edge) for pair, edge in signals.edges.items()},
+    )
 
 
 def _alert(signals: Signals, header: EpisodeHeader) -> Alert:

@@ -21,8 +21,8 @@ import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from chaosgym.incident.findings import EventFinding, Findings, LogFinding
-from chaosgym.incident.rows import alert_words, component_words, edge_words, kind_word, surprise
+from chaosgym.incident.findings import Findings, LogFinding
+from chaosgym.incident.rows import alert_words, kind_word, surprise
 from chaosgym.incident.vocabulary import CLOSED_WORDS, HANDLES, level
 from chaosgym.telemetry.signals import EDGE
 
@@ -49,7 +49,7 @@ def draw_handles(findings: Findings, key: str) -> dict[str, str]:
     """Handle -> name for every component (the 40 most surprising ones), drawn at random from `key`."""
     names = sorted(findings.signals.components)
     if len(names) > len(HANDLES):
-        names = sorted(sorted(names, key=lambda name: -surprise(_row(name, findings)))[: len(HANDLES)])
+        names = sorted(sorted(names, key=lambda name: -surprise(findings.rows[name]))[: len(HANDLES)])
     return dict(zip(random.Random(key).sample(HANDLES, len(names)), names, strict=True))
 
 
@@ -86,15 +86,10 @@ def _jittered(rows: Iterable[tuple[float, str]], rng: random.Random) -> list[str
     return [row for _, _, row in sorted(weighed, reverse=True)]
 
 
-def _row(name: str, findings: Findings) -> list[str]:
-    events: list[EventFinding] = [event for event in findings.events if event.component == name]
-    return component_words(findings.signals.components[name], findings, events)
-
-
 def _components(findings: Findings, named: Mapping[str, str], rng: random.Random) -> list[str]:
     rows: list[tuple[float, str]] = []
     for name, handle in named.items():
-        words = _row(name, findings)
+        words = findings.rows[name]
         kind = kind_word(findings.signals.components[name].kind)
         rows.append((surprise(words), " ".join([handle, kind, *words])))
     return _jittered(rows, rng)
@@ -104,10 +99,9 @@ def _edges(findings: Findings, named: Mapping[str, str], rng: random.Random) -> 
     """Edges with something notable, then all the others gathered by caller."""
     notable: list[tuple[float, str]] = []
     usual: dict[str, list[str]] = {}
-    for (source, target), edge in findings.signals.edges.items():
+    for (source, target), words in findings.edge_rows.items():
         if source == EDGE or source not in named or target not in named:
             continue
-        words = edge_words(edge)
         if words:
             notable.append((surprise(words), " ".join([named[source], ">", named[target], *words])))
         else:

@@ -77,6 +77,10 @@ class Findings:
     """The most surprising first."""
     events: tuple[EventFinding, ...]
     """In order of time."""
+    rows: Mapping[str, tuple[str, ...]]
+    """By component: what is notable about it in closed words, see `chaosgym.incident.rows`."""
+    edge_rows: Mapping[tuple[str, str], tuple[str, ...]]
+    """By (caller, callee), likewise."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from chaosgym.incident.findings import Alert, EventFinding, Findings, LogFinding
-from chaosgym.incident.rows import component_words, edge_words, state_word, surprise
+from chaosgym.incident.rows import surprise
 from chaosgym.telemetry.signals import EDGE, CallSignals, Change, ComponentSignals, EdgeSignals
 
 __all__ = ["alert_sentence", "render_readable"]
@@ -61,9 +61,8 @@ def _section(title: str, rows: Sequence[str], room: int) -> str:
 def _components(findings: Findings) -> list[str]:
     rows: list[tuple[float, str]] = []
     for component in findings.signals.components.values():
-        events = [event for event in findings.events if event.component == component.name]
-        weight = surprise(component_words(component, findings, events))
-        rows.append((weight, f"{component.name} ({component.kind}, {state_word(component, events)}): {_facts(component)}"))
+        words = findings.rows[component.name]
+        rows.append((surprise(words), f"{component.name} ({component.kind}, {words[0]}): {_facts(component)}"))
     return [row for _, row in sorted(rows, key=lambda item: (-item[0], item[1]))]
 
 
@@ -89,11 +88,8 @@ def _flow(calls: CallSignals) -> str:
 
 
 def _edges(findings: Findings) -> list[str]:
-    def weight(edge: EdgeSignals) -> float:
-        return surprise(edge_words(edge))
-
-    edges = [edge for (source, _), edge in findings.signals.edges.items() if source != EDGE]
-    return [_edge(edge) for edge in sorted(edges, key=lambda edge: (-weight(edge), edge.source, edge.target))]
+    pairs = sorted((-surprise(words), pair) for pair, words in findings.edge_rows.items() if pair[0] != EDGE)
+    return [_edge(findings.signals.edges[pair]) for _, pair in pairs]
 
 
 def _edge(edge: EdgeSignals) -> str:

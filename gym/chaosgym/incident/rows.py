@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from chaosgym.incident.findings import Alert, EventFinding, Findings
+from chaosgym.incident.findings import Alert, EventFinding
 from chaosgym.incident.vocabulary import KINDS, level
-from chaosgym.telemetry.signals import CallSignals, Change, ComponentSignals, EdgeSignals
+from chaosgym.telemetry.signals import CallSignals, Change, ComponentSignals, EdgeSignals, Signals
 
 __all__ = ["alert_words", "component_words", "edge_words", "kind_word", "state_word", "surprise"]
 
@@ -43,24 +43,24 @@ def alert_words(alert: Alert) -> list[str]:
     return [*_levels(_seen(flow)), *_levels(_traffic(alert.rate)), *how]
 
 
-def component_words(component: ComponentSignals, findings: Findings, events: Sequence[EventFinding]) -> list[str]:
+def component_words(component: ComponentSignals, signals: Signals, events: Sequence[EventFinding]) -> tuple[str, ...]:
     """Everything notable about a component, without its handle and kind; `events` are its own."""
     served, seen = component.served, component.seen
     rate = seen.rate if math.isnan(served.rate.after) else served.rate
-    return [
+    return (
         state_word(component, events),
         *_levels([("err", served.errors.growth), ("lat", served.p95.ratio(_LATENCY_FLOOR)), *_traffic(rate)]),
         *_levels(_seen(seen)),
         *_kinds(seen),
-        *_levels([("again", _again(component.name, findings))]),
+        *_levels([("again", _again(component.name, signals))]),
         *_levels(_saturation(component)),
         *_event_words(events),
-    ]
+    )
 
 
-def edge_words(edge: EdgeSignals) -> list[str]:
+def edge_words(edge: EdgeSignals) -> tuple[str, ...]:
     """Everything notable about the calls of one edge, without its ends."""
-    return [*_levels(_seen(edge.calls)), *_kinds(edge.calls), *_levels([("again", edge.again.ratio(0.05))])]
+    return (*_levels(_seen(edge.calls)), *_kinds(edge.calls), *_levels([("again", edge.again.ratio(0.05))]))
 
 
 def state_word(component: ComponentSignals, events: Sequence[EventFinding]) -> str:
@@ -102,8 +102,8 @@ def _kinds(calls: CallSignals) -> list[str]:
     return [calls.kinds[0][0]] if calls.kinds and calls.kinds[0][1] >= _KIND_SHARE and calls.errors.growth >= _KIND_SHARE else []
 
 
-def _again(name: str, findings: Findings) -> float:
-    ratios = [edge.again.ratio(0.05) for (source, _), edge in findings.signals.edges.items() if source == name]
+def _again(name: str, signals: Signals) -> float:
+    ratios = [edge.again.ratio(0.05) for (source, _), edge in signals.edges.items() if source == name]
     return max((ratio for ratio in ratios if not math.isnan(ratio)), default=math.nan)
 
 
