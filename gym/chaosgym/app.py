@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from chaosgym.document import Problem, Strict, raise_problems
 from chaosgym.errors import did_you_mean
+from chaosgym.graph import app_problems
 from chaosgym.steps import CacheStep, CallStep, ComputeStep, PublishStep, QueryStep, Step
 from chaosgym.units import Count, Duration, Name, Number, Share, Size, parse_duration, parse_size
 from chaosgym.vocabulary import NAME_STEMS
@@ -72,7 +73,7 @@ def _few_components(value: Any) -> Any:
 
 
 ApiVersion = Annotated[Literal["chaosgym.dev/v1"], BeforeValidator(_known_version)]
-Vocabulary = Annotated[Name, AfterValidator(_known_vocabulary), Field(json_schema_extra={"enum": sorted(NAME_STEMS)})]
+Vocabulary = Annotated[Name, AfterValidator(_known_vocabulary), WithJsonSchema({"type": "string", "enum": sorted(NAME_STEMS)})]
 
 
 class Metadata(Strict):
@@ -129,11 +130,11 @@ class Component(Strict):
     """A gateway and a service answer HTTP, a worker consumes a stream, postgres and redis are the real servers."""
     vocabulary: Vocabulary
     """Which list of `chaosgym.vocabulary` its public name is drawn from."""
-    endpoints: Annotated[dict[Name, Endpoint], Field(max_length=30)] = {}
+    endpoints: dict[Name, Endpoint] = Field(default={}, max_length=30)
     """Of a gateway or service."""
     consumes: Consumer | None = None
     """Of a worker."""
-    tables: Annotated[dict[Name, Table], Field(max_length=50)] = {}
+    tables: dict[Name, Table] = Field(default={}, max_length=50)
     """Of a postgres."""
     pool: Annotated[Count, Field(ge=1, le=20)] = 4
     """Connections to each postgres it uses."""
@@ -186,7 +187,5 @@ class App(Strict):
 
     @model_validator(mode="after")
     def _whole(self) -> App:
-        from chaosgym.graph import app_problems  # the graph is written against these models
-
         raise_problems("App", [Problem(("spec", *p.loc), p.message) for p in app_problems(self.spec)])
         return self

@@ -133,10 +133,8 @@ def allowed_keys(source: Source, schema: dict[str, Any], loc: Sequence[str | int
 
 
 def _child(state: dict[str, Any], part: str | int) -> dict[str, Any] | None:
-    if isinstance(part, int):
-        found = state.get("items")
-    else:
-        found = state.get("properties", {}).get(part, state.get("additionalProperties"))
+    named = state.get("properties", {}).get(part, state.get("additionalProperties"))
+    found = state.get("items") if isinstance(part, int) else named
     return found if isinstance(found, dict) else None
 
 

@@ -25,6 +25,10 @@ _SERVING = ("gateway", "service")
 _OF_KIND = {"endpoints": _SERVING, "consumes": ("worker",), "tables": ("postgres",)}
 
 
+_Node = tuple[str, str]
+"""(role, endpoint)"""
+
+
 class Edge(NamedTuple):
     """`source` talks to `target`: `http`, `postgresql` or `redis` (a worker is the source towards its stream)."""
 
@@ -172,8 +176,7 @@ def _reference(spec: AppSpec, role: str, kinds: tuple[str, ...], loc: Loc) -> It
 
 def _request_problems(spec: AppSpec) -> Iterator[Problem]:
     """Requests that come back to where they began, or that make more calls than anyone means."""
-    Node = tuple[str, str]
-    calls: dict[Node, list[Node]] = {
+    calls: dict[_Node, list[_Node]] = {
         (role, name): [(at.step.call, at.step.endpoint) for at in walk_steps(endpoint.steps) if isinstance(at.step, CallStep)]
         for role, component in spec.components.items()
         for name, endpoint in component.endpoints.items()
@@ -181,11 +184,11 @@ def _request_problems(spec: AppSpec) -> Iterator[Problem]:
     try:
         order = list(TopologicalSorter(calls).static_order())
     except CycleError as error:
-        cycle: list[Node] = list(reversed(error.args[1]))
+        cycle: list[_Node] = list(reversed(error.args[1]))
         loc = ("components", cycle[0][0], "endpoints", cycle[0][1])
         yield Problem(loc, f"a request calls itself: {' -> '.join('.'.join(node) for node in cycle)}; break the cycle")
         return
-    size: dict[Node, int] = {}
+    size: dict[_Node, int] = {}
     for node in order:
         size[node] = 1 + sum(size[called] for called in calls[node])
     for role, name in sorted(size, key=lambda node: size[node]):

@@ -82,7 +82,7 @@ class FaultSpec(Strict):
     """A fault type, as `chaosgym faults list` names them."""
     target: Annotated[str, Field(min_length=1, max_length=100)]
     """A component of the app, or `${parameter}`."""
-    parameters: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")], Scalar] = {}
+    parameters: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")], Scalar] = Field(default={}, max_length=20)
     """Of the fault, as `chaosgym faults show` lists them; values may be `${parameter}`."""
 
 
@@ -106,7 +106,7 @@ class ScenarioSpec(Strict):
     """What users do."""
     timeline: Timeline = Timeline()
     """How long each part lasts."""
-    parameters: Annotated[dict[Name, Parameter], Field(max_length=50)] = {}
+    parameters: dict[Name, Parameter] = Field(default={}, max_length=50)
     """What is drawn by seed."""
     faults: Annotated[tuple[FaultSpec, ...], Field(max_length=3)] = ()
     """What breaks; none is the healthy scenario."""

@@ -13,19 +13,18 @@ __all__ = ["Count", "Duration", "Name", "Number", "Share", "Size", "parse_durati
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 _BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _LARGEST = 1e15
-_PATTERN = r"^\d{1,15}(\.\d{1,15})?\s?(%s)$"
+_PATTERN = r"(\d{1,15}(?:\.\d{1,15})?) ?(%s)"
 
 
 def _parse(value: Any, units: dict[str, float] | dict[str, int], what: str, example: str) -> float:
     """A non-negative finite quantity in base units; ValueError says how to write it."""
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= _LARGEST:
         return value
-    match = re.fullmatch(_PATTERN.strip("^$") % "|".join(units), value, re.ASCII) if isinstance(value, str) else None
+    match = re.fullmatch(_PATTERN % "|".join(units), value, re.ASCII) if isinstance(value, str) else None
     if match is None:
         shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
         raise ValueError(f"{shown} is not a {what}; write a number and one of {', '.join(units)}, as in '{example}'")
-    number = value[: match.start(2)].strip()
-    return float(number) * units[match[2]]
+    return float(match[1]) * units[match[2]]
 
 
 def parse_duration(value: Any) -> float:
@@ -39,7 +38,7 @@ def parse_size(value: Any) -> int:
 
 
 def _schema(units: dict[str, float] | dict[str, int], plain: str, number: str) -> WithJsonSchema:
-    text = {"type": "string", "pattern": _PATTERN % "|".join(units)}
+    text = {"type": "string", "pattern": f"^{_PATTERN % '|'.join(units)}$".replace("\\d", "[0-9]")}
     return WithJsonSchema({"anyOf": [text, {"type": number, "minimum": 0, "maximum": _LARGEST}], "description": plain})
 
 

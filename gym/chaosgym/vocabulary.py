@@ -36,10 +36,12 @@ def _words(text: str) -> tuple[str, ...]:
 
 NAME_STEMS: dict[str, tuple[str, ...]] = {
     "gateway": _words(
-        "gateway frontdoor edge-router ingress portal apigw frontier entrypoint webfront storefront bff doorway public-api shop-web switchboard concierge"
+        "gateway frontdoor edge-router ingress portal apigw frontier entrypoint webfront storefront bff doorway public-api "
+        "shop-web switchboard concierge"
     ),
     "catalog": _words(
-        "catalog catalogue products product-info item-master listings merch assortment goods shelf pim sku-registry offerings wares article collection"
+        "catalog catalogue products product-info item-master listings merch assortment goods shelf pim sku-registry offerings "
+        "wares article collection"
     ),
     "search": _words("search finder lookup discovery query-engine index explorer seeker navigator browse scout sift"),
     "cart": _words("cart basket bag trolley shopping-bag cartstore wishcart picklist tray selection hamper tote"),
@@ -47,16 +49,18 @@ NAME_STEMS: dict[str, tuple[str, ...]] = {
         "orders order-flow purchase checkout order-mgmt ordering order-desk fulfilment orderbook sales booking placement commerce-core"
     ),
     "payments": _words(
-        "payments payment billing charge ledger paygate acquirer settlement wallet cashier invoicing tender collect money-mover paydesk tariff"
+        "payments payment billing charge ledger paygate acquirer settlement wallet cashier invoicing tender collect money-mover "
+        "paydesk tariff"
     ),
     "inventory": _words(
-        "inventory stock warehouse stockroom supply depot availability onhand allotment storehouse stockkeeper goods-count shelf-count logistics-stock"
+        "inventory stock warehouse stockroom supply depot availability onhand allotment storehouse stockkeeper goods-count "
+        "shelf-count logistics-stock"
     ),
     "recommendations": _words(
         "recommendations suggest recs related personalizer similar ranking affinity tastes curator picks foryou upsell inspire"
     ),
     "notifications": _words(
-        "notifications notifier mailer courier messenger dispatch postman herald outbox confirmations letterbox announcer push-sender"
+        "notifications notifier mailer courier messenger dispatch postman herald outbox confirmations letterbox announcer push- sender"
     ),
     "users": _words("users accounts profile members customers identity people directory crm account-info subscriber patrons"),
     "auth": _words("auth login session iam token-issuer signin sso gatekeeper passport credentials-svc access keyring"),
@@ -77,7 +81,8 @@ NAME_STEMS: dict[str, tuple[str, ...]] = {
     ),
     "cache": _words("redis cache kv memstore fastkv hotstore session-kv lookaside redis-main keyval ephemeral quickstore inmem"),
     "service": _words(
-        "atlas beacon-hub cobalt delta ember falcon granite harbor iris juniper kestrel lumen meridian nimbus onyx prism quartz raven sable tundra"
+        "atlas beacon-hub cobalt delta ember falcon granite harbor iris juniper kestrel lumen meridian nimbus onyx prism quartz "
+        "raven sable tundra"
     ),
 }
 """Vocabulary of a component -> stems of its name."""
@@ -117,22 +122,7 @@ DOMAINS = (
 """What follows a component's name in its host name; one for a whole company."""
 
 HTTP_PORTS = (
-    8000,
-    8080,
-    8081,
-    8088,
-    8090,
-    8443,
-    3000,
-    3001,
-    4000,
-    5000,
-    5001,
-    7000,
-    7070,
-    9000,
-    9080,
-    9090,
+    *(int(port) for port in _words("8000 8080 8081 8088 8090 8443 3000 3001 4000 5000 5001 7000 7070 9000 9080 9090")),
     *range(8100, 8400),
     *range(9100, 9400),
 )
@@ -216,22 +206,7 @@ TABLE_WORDS: dict[str, tuple[str, ...]] = {
 STREAM_SUBJECTS = _words(
     "orders purchases sales checkout events shop commerce order-events business fulfilment confirmations customer trade activity"
 )
-STREAM_ENDINGS = (
-    ".created",
-    ":new",
-    "-events",
-    ".v1",
-    ":stream",
-    "-out",
-    ".placed",
-    ":queue",
-    "-topic",
-    ".confirmed",
-    ":log",
-    "-feed",
-    ".accepted",
-    ":inbox",
-)
+STREAM_ENDINGS = _words(".created :new -events .v1 :stream -out .placed :queue -topic .confirmed :log -feed .accepted :inbox")
 
 KNOBS: dict[str, tuple[str, ...]] = {
     "log.level": _words("info notice INFO default"),

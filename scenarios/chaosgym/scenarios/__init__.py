@@ -1,11 +1,23 @@
-"""The shipped library of apps and scenarios, and how files of your own are loaded.
+"""The shipped library of apps and scenarios, how files of your own are loaded, and the static check.
 
 >>> scenario = load_scenario("process-crash")
 >>> app = load_app(scenario.spec.app)
+>>> check_scenario("process-crash")
+[]
 """
 
 from __future__ import annotations
 
-from chaosgym.scenarios.load import find_scenarios, library, load_app, load_scenario, shipped_apps, shipped_scenarios
+from chaosgym.scenarios.check import check_scenario
+from chaosgym.scenarios.load import find_scenarios, library, load_app, load_scenario, scenario_path, shipped_apps, shipped_scenarios
 
-__all__ = ["find_scenarios", "library", "load_app", "load_scenario", "shipped_apps", "shipped_scenarios"]
+__all__ = [
+    "check_scenario",
+    "find_scenarios",
+    "library",
+    "load_app",
+    "load_scenario",
+    "scenario_path",
+    "shipped_apps",
+    "shipped_scenarios",
+]
