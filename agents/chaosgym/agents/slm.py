@@ -1,0 +1,119 @@
+"""A language model as an agent: any causal model of `transformers`, from a local folder or the hub.
+
+Prompts come from the model's chat template, answers are decoded greedily in batches padded on the left,
+so the same model and batch size give the same answers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chaosgym.agents.prompt import PromptFormat
+from chaosgym.errors import InputError, PrerequisiteError
+
+if TYPE_CHECKING:
+    from chaosgym.incident.findings import Incident
+
+__all__ = ["SlmAgent"]
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json", "vocab.txt")
+_MODEL_FILES = ("config.json", "adapter_config.json")
+
+
+class SlmAgent:
+    """Generates one answer per report; `model` is a folder (LoRA adapters too) or a hub id."""
+
+    def __init__(self, model: str | Path, *, batch_size: int = 16, device: str | None = None, name: str = "") -> None:
+        """Load model and tokenizer. Raises InputError when they cannot be used, PrerequisiteError without torch."""
+        folder = _folder(str(model))
+        self.name = name or f"slm:{folder.name if folder else model}"
+        self.format = PromptFormat.load(folder) if folder else PromptFormat()
+        """How the model is asked; a caller may compile reports with `format.budget`."""
+        self._batch_size = batch_size
+        self._model, self._tokenizer = _load(str(folder or model), local=folder is not None, device=device)
+
+    def diagnose(self, incidents: Sequence[Incident]) -> list[str]:
+        """One answer per incident, in their order, with real component names."""
+        texts = self.generate([self.prompt(incident) for incident in incidents])
+        return [self.format.read(text, incident) for text, incident in zip(texts, incidents, strict=True)]
+
+    def prompt(self, incident: Incident) -> str:
+        """The text that the model continues."""
+        messages = self.format.messages(incident)
+        if self._tokenizer.chat_template is None:
+            return "\n\n".join(message["content"] for message in messages) + "\n\n"
+        return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+
+    def generate(self, prompts: Sequence[str]) -> list[str]:
+        """Continue each prompt greedily; prompts of like length share a batch, answers keep the order given."""
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        answers: dict[int, str] = {}
+        for at in range(0, len(order), self._batch_size):
+            batch = order[at : at + self._batch_size]
+            answers.update(zip(batch, self._batch([prompts[i] for i in batch]), strict=True))
+        return [answers[i] for i in range(len(prompts))]
+
+    def _batch(self, prompts: list[str]) -> list[str]:
+        import torch
+        from transformers import GenerationConfig
+
+        inputs = self._tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False).to(self._model.device)
+        self._check_length(inputs["input_ids"].shape[1])
+        with torch.inference_mode():
+            tokens = self._model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                generation_config=GenerationConfig(
+                    max_new_tokens=self.format.max_new_tokens,
+                    do_sample=False,
+                    pad_token_id=self._tokenizer.pad_token_id,
+                    eos_token_id=self._model.generation_config.eos_token_id or self._tokenizer.eos_token_id,
+                ),
+            )
+        return self._tokenizer.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+    def _check_length(self, tokens: int) -> None:
+        room = getattr(self._model.config, "max_position_embeddings", None)
+        if room is not None and tokens + self.format.max_new_tokens > room:
+            raise InputError(
+                f"{self.name}: a prompt of {tokens} tokens and an answer of up to {self.format.max_new_tokens} do not fit into its "
+                f"{room} positions; compile reports with a smaller budget or take a model with more"
+            )
+
+
+def _folder(model: str) -> Path | None:
+    """The local folder that `model` names, checked; None for a hub id."""
+    path = Path(model).expanduser()
+    if not path.is_dir():
+        if path.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
+            raise InputError(f"model {model!r}: no such folder; pass a folder that training wrote or a hub id such as 'Qwen/Qwen3-0.6B'")
+        return None
+    if not any((path / name).is_file() for name in _MODEL_FILES):
+        raise InputError(f"{path}: no {' or '.join(_MODEL_FILES)}, so not a model; pass a checkpoint folder")
+    if not any((path / name).is_file() for name in _TOKENIZER_FILES):
+        raise InputError(f"{path}: a model without tokenizer ({', '.join(_TOKENIZER_FILES)}); save the one it was trained with beside it")
+    return path
+
+
+def _load(model: str, *, local: bool, device: str | None) -> tuple[Any, Any]:
+    """Model in evaluation mode and tokenizer that pads on the left."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        import torch
+        from safetensors import SafetensorError
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+    except ImportError as error:
+        raise PrerequisiteError(f"the agent slm needs {error.name}: pip install 'chaosgym[train]'") from error
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.float32 if place == "cpu" else "auto"
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(model, padding_side="left", local_files_only=local)
+        network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, local_files_only=local)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"model {model!r} cannot be loaded: {error}; check the folder, or the hub id and the network") from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return network.to(place).eval(), tokenizer

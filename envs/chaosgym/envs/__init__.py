@@ -1,0 +1,27 @@
+"""Environments. Importing this registers `chaosgym/RootCause-v0` with Gymnasium.
+
+    import gymnasium
+    import chaosgym.envs
+
+    env = gymnasium.make("chaosgym/RootCause-v0", episodes="episodes")                      # replays recordings
+    env = gymnasium.make("chaosgym/RootCause-v0", sandbox="local", scenarios="shop-*")      # breaks real services
+"""
+
+from __future__ import annotations
+
+import gymnasium
+
+from chaosgym.envs.root_cause import RootCauseEnv
+from chaosgym.envs.vector import ThreadedVectorEnv
+
+__all__ = ["ROOT_CAUSE", "RootCauseEnv", "ThreadedVectorEnv"]
+
+ROOT_CAUSE = "chaosgym/RootCause-v0"
+
+if ROOT_CAUSE not in gymnasium.registry:
+    gymnasium.register(
+        ROOT_CAUSE,
+        entry_point="chaosgym.envs.root_cause:RootCauseEnv",
+        vector_entry_point="chaosgym.envs.vector:make_root_cause_vec",
+        order_enforce=True,
+    )

@@ -1,0 +1,78 @@
+"""Live cases: each one breaks real services in a warm sandbox, records what happened and forgets the recording."""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from chaosgym.envs.case import Case, View, make_case
+from chaosgym.episode import read_episode
+from chaosgym.errors import InfrastructureError, InputError
+from chaosgym.incident.analysis import analyse
+from chaosgym.scenarios import find_scenarios, load_app
+from chaosgym.truth import read_truth
+
+if TYPE_CHECKING:
+    from chaosgym.recording.pool import LocalPool, Recorded
+
+__all__ = ["LiveCases"]
+
+ATTEMPTS = 5
+"""Runs until one can be scored; an unscorable or invisible one is drawn again with another scenario and seed."""
+
+
+class LiveCases:
+    """Runs scenarios that match a glob, one sandbox of its own, started on first use."""
+
+    def __init__(self, scenarios: str, split: str | None, view: View) -> None:
+        """Find the scenarios. Raises InputError when none matches."""
+        self._view = view
+        self._scenarios = [s for s in find_scenarios(scenarios) if split in (None, s.metadata.split)]
+        if not self._scenarios:
+            raise InputError(f"no scenario matches {scenarios!r} in split {split!r}; `chaosgym scenario list` names them")
+        self._apps = {name: load_app(name) for name in {s.spec.app for s in self._scenarios}}
+        self._open = ExitStack()
+        self._pool: LocalPool | None = None
+        self._closer = weakref.finalize(self, self._open.close)
+
+    def draw(self, rng: np.random.Generator, options: Mapping[str, Any]) -> Case:
+        """Run until an episode can be scored. Raises InfrastructureError after `ATTEMPTS` that could not be."""
+        reasons: list[str] = []
+        for _ in range(ATTEMPTS):
+            scenario = self._scenarios[int(rng.integers(len(self._scenarios)))]
+            variant, seed = int(rng.integers(2**31)), int(rng.integers(2**31))
+            with tempfile.TemporaryDirectory(prefix="chaosgym-") as folder:
+                try:
+                    recorded = self._started().record(scenario, self._apps[scenario.spec.app], seed, Path(folder))
+                except InfrastructureError as error:
+                    reasons.append(f"{scenario.metadata.name}: {error}")
+                    continue
+                if recorded.status == "ok" and recorded.visible is not False:
+                    return self._read(recorded, variant)
+                reasons.append(f"{scenario.metadata.name}: {recorded.reason or 'the fault left no visible trace'}")
+        raise InfrastructureError(
+            f"{ATTEMPTS} live episodes in a row could not be scored, the last because of {reasons[-1]}; "
+            f"`chaosgym doctor` checks this machine, `chaosgym run` shows one episode"
+        )
+
+    def close(self) -> None:
+        """Stop the sandbox; the next draw would start another."""
+        self._open.close()
+        self._pool = None
+
+    def _started(self) -> LocalPool:
+        if self._pool is None:
+            from chaosgym.recording.pool import LocalPool  # needs the extra `services`
+
+            self._pool = self._open.enter_context(LocalPool(1))
+        return self._pool
+
+    def _read(self, recorded: Recorded, variant: int) -> Case:
+        episode = read_episode(recorded.path)
+        return make_case(analyse(episode), episode, read_truth(recorded.path), variant, self._view)
