@@ -1,0 +1,48 @@
+# Five commands, the same at home and in CI. Nothing here needs root; `make install` needs python >= 3.11 with venv.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip
+FAST := not sandbox and not training and not slow
+LIVE := sandbox and not training and not slow
+BENCHMARKS := $(wildcard benchmarks/*.py)
+
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart test lint docs bench clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+
+install: $(STAMP) ## Install chaosgym with everything it needs into .venv
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; install it or name one, as in: make install PYTHON=python3.11" >&2; exit 3; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+	  { rm -rf .venv; echo "error: no venv module; as root: apt-get install python3-venv" >&2; exit 3; }
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[all]'
+	@touch $@
+
+quickstart: $(STAMP) ## Break services, train a small model on it, show that it got better (under 15 minutes)
+	$(BIN)/chaosgym quickstart
+
+test: $(STAMP) ## Run the fast tests, then a few on real sandboxes
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m '$(FAST)'
+	$(BIN)/python -m pytest -q -m '$(LIVE)'
+
+lint: $(STAMP) ## Check style, types and the one-way flow of imports
+	$(BIN)/ruff check .
+	$(BIN)/pyright --warnings
+	$(BIN)/lint-imports
+
+docs: $(STAMP) ## Write the generated parts of docs/ anew
+	$(BIN)/python -m chaosgym.cli.reference
+	$(BIN)/python -m chaosgym.faults.docs
+	$(BIN)/python -m chaosgym.scenarios.schema
+
+bench: $(STAMP) ## Measure; each benchmark prints its table
+	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python $$file; done
+
+clean: ## Remove .venv, caches and builds; runs/ stays
+	rm -rf .venv dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,92 @@
+"""`chaosgym record`: many live episodes, side by side, resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from chaosgym.cli.output import JsonOption, print_json, print_rows, talk
+
+if TYPE_CHECKING:
+    from chaosgym.recording.pool import Recorded
+    from chaosgym.recording.record import Task
+    from chaosgym.scenario import Split
+
+__all__ = ["EXAMPLE", "record"]
+
+EXAMPLE = "Example: chaosgym record --scenarios '*' --episodes 28 --workers 4 --out episodes"
+_SPLITS = ("train", "seeds", "apps", "faults", "backend", "foreign")
+
+
+def record(
+    out: Annotated[Path, typer.Option(help="Folder for the episodes; those that are there already are kept.")],
+    scenarios: Annotated[str, typer.Option(metavar="GLOB", help="Names of shipped scenarios or YAML files.")] = "*",
+    app: Annotated[str | None, typer.Option(help="A YAML file to stand in for the application that they name.")] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="How many, the scenarios in turn.")] = 28,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Sandboxes side by side.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first episode; each next one adds 1.")] = 0,
+    split: Annotated[str | None, typer.Option(help="Mark the episodes as of this split; `seeds` draws seeds of its own.")] = None,
+    namespaces: Annotated[bool, typer.Option(help="Use private namespaces where the system allows them.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Record live episodes into a folder.
+
+    Running the same command again records only what is missing. An episode that the machinery spoiled is
+    recorded as unscorable with its reason; exit 3 when all of them were.
+    """
+    from chaosgym.recording.pool import LocalPool
+    from chaosgym.recording.record import plan_tasks
+    from chaosgym.recording.record import record as record_tasks
+    from chaosgym.scenarios import find_scenarios, load_app
+
+    found = find_scenarios(scenarios)
+    apps = {name: load_app(app or name) for name in {scenario.spec.app for scenario in found}}
+    tasks = plan_tasks(found, apps, episodes, seed, _read_split(split))
+    with LocalPool(min(workers, len(tasks)), namespaces=namespaces) as pool, _progress(len(tasks)) as on_done:
+        summary = record_tasks(tasks, pool, out, on_done)
+    row = {"out": str(out), **asdict(summary)}
+    if as_json:
+        print_json(row)
+    else:
+        print_rows([row], tuple(row))
+    if summary.unscorable == summary.recorded:
+        talk("error: every episode is unscorable; the reasons stand above, and `chaosgym doctor` may name the fix")
+        raise typer.Exit(3)
+
+
+def _read_split(name: str | None) -> Split | None:
+    from chaosgym.errors import InputError, did_you_mean
+
+    if name is not None and name not in _SPLITS:
+        raise InputError(f"unknown split {name!r}{did_you_mean(name, _SPLITS)}; known: {', '.join(_SPLITS)}")
+    return name
+
+
+@contextmanager
+def _progress(total: int) -> Generator[Callable[[Task, Recorded], None]]:
+    """A progress bar on stderr; where that is no terminal, a line for each tenth. Unscorable episodes say why."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("recording"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    done = 0
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        job = bar.add_task("recording", total=total)
+
+        def on_done(task: Task, outcome: Recorded) -> None:
+            nonlocal done
+            done += 1
+            bar.update(job, completed=done)
+            if outcome.status != "ok":
+                why = f"{outcome.path.name} ({task.scenario.metadata.name}, seed {task.seed}): {outcome.reason}"
+                console.print(why, markup=False, highlight=False)
+            if not console.is_terminal and (done == total or done % max(total // 10, 1) == 0):
+                talk(f"recorded {done} of {total}")
+
+        yield on_done

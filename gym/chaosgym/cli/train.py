@@ -1,0 +1,75 @@
+"""`chaosgym train` and `chaosgym quickstart`: from recorded episodes to a model that diagnoses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from chaosgym.cli.output import JsonOption, print_json, print_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["QUICKSTART_EXAMPLE", "group", "quickstart"]
+
+QUICKSTART_EXAMPLE = "Example: chaosgym quickstart --out runs/quickstart"
+
+group = typer.Typer(help="Train a language model on recorded episodes.", no_args_is_help=True, rich_markup_mode=None)
+
+_Config = Annotated[Path, typer.Option("--config", help="A YAML file; docs/training.md lists what it may hold.")]
+_Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the same run.")]
+
+
+@group.command("pretrain", epilog="Example: chaosgym train pretrain --config pretrain.yaml")
+def pretrain(config: _Config, resume: _Resume = False, as_json: JsonOption = False) -> None:
+    """Teach a model from nothing the language of reports; never on the diagnosis task."""
+    from chaosgym.training.pretrain import PretrainConfig
+    from chaosgym.training.pretrain import pretrain as train
+
+    _report(train(_read(config, PretrainConfig), resume=resume), as_json)
+
+
+@group.command("sft", epilog="Example: chaosgym train sft --config sft.yaml --resume")
+def sft(config: _Config, resume: _Resume = False, as_json: JsonOption = False) -> None:
+    """Fine-tune a model on right answers to recorded episodes of the split `train`."""
+    from chaosgym.training.sft import SftConfig
+    from chaosgym.training.sft import sft as train
+
+    _report(train(_read(config, SftConfig), resume=resume), as_json)
+
+
+@group.command("grpo", epilog="Example: chaosgym train grpo --config grpo.yaml --resume")
+def grpo(config: _Config, resume: _Resume = False, as_json: JsonOption = False) -> None:
+    """Improve a model by reinforcement learning (GRPO) on recorded episodes of the split `train`."""
+    from chaosgym.training.grpo import GrpoConfig
+    from chaosgym.training.grpo import grpo as train
+
+    _report(train(_read(config, GrpoConfig), resume=resume), as_json)
+
+
+def _read(path: Path, model: type[Any]) -> Any:
+    from chaosgym.document import read_document
+
+    return read_document(path, model)
+
+
+def _report(summary: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(dict(summary))
+    else:
+        print_rows([{"field": key, "value": value} for key, value in summary.items()], ("field", "value"))
+
+
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Folder for episodes, models, summary.json and report.html.")] = Path("runs/quickstart"),
+    seed: Annotated[int, typer.Option(min=0, help="Of the recordings and of training.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Record live episodes, train a small model on them and show on unseen ones that it got better."""
+    from chaosgym.training.quickstart import quickstart as run_quickstart
+
+    summary = run_quickstart(out, seed=seed)
+    if as_json:
+        print_json(summary)
