@@ -68,7 +68,8 @@ def _time_of(value: Any) -> int | None:
     if not isinstance(value, int | float) or not 0 < value < 1e19:
         return None
     scale = next(factor for limit, factor in ((1e11, 10**9), (1e14, 10**6), (1e17, 10**3), (1e19, 1)) if value < limit)
-    return _in_range(int(value * scale))
+    exact = isinstance(value, int) or scale == 1
+    return _in_range(int(value * scale) if exact else round(value * (scale // 1000)) * 1000)  # a float has no more than us
 
 
 def _in_range(time: int) -> int | None:
