@@ -22,7 +22,7 @@ from chaosgym.incident.signs import sign_of
 
 __all__ = ["mark_names", "mask", "mine_logs"]
 
-_MAX_BODY = 2000
+_MAX_TEXT = 500
 _MAX_LINES = 5000
 _EXAMPLE = 300
 _VARIABLE = re.compile(
@@ -62,6 +62,8 @@ def mark_names(header: EpisodeHeader) -> Callable[[str], str]:
 
 def mask(text: str) -> str:
     """Replace ids, addresses, times and numbers by `<*>`; usual HTTP error statuses stay, and so do marked names."""
+    if "⟨" not in text:
+        return " ".join(_VARIABLE.sub(_keep, text).split())
     pieces = _NAME.split(text)
     pieces[::2] = [_VARIABLE.sub(_keep, piece) for piece in pieces[::2]]
     pieces[1::2] = [f"⟨{piece}⟩" for piece in pieces[1::2]]
@@ -94,7 +96,7 @@ def _groups(logs: pa.Table, header: EpisodeHeader) -> dict[str, dict[str, _Group
         when = int(time >= header.baseline.end)
         text = masked.get(body)
         if text is None:
-            text = masked[body] = mask(marker(_gist(body[:_MAX_BODY])))
+            text = masked[body] = mask(marker(_gist(body)[:_MAX_TEXT]))
         group = groups.setdefault(component, {}).setdefault(text, _Group())
         group.counts[when] += 1
         group.severity = max(group.severity, severity or 0)
@@ -105,6 +107,8 @@ def _groups(logs: pa.Table, header: EpisodeHeader) -> dict[str, dict[str, _Group
 
 def _gist(body: str) -> str:
     """Of several lines (a traceback) the first and the last that says something."""
+    if "\n" not in body:
+        return body
     lines = [line.strip() for line in body.splitlines() if line.strip()]
     return lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}" if lines else ""
 
