@@ -130,6 +130,7 @@ def _unescape(text: str) -> str:
 _PLAIN = re.compile(r"\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?)(Z|[+-]\d\d:?\d\d| UTC)?\]?\s+")
 _LEVEL = re.compile(rf"[\[(<|]?\s*({'|'.join(sorted(_SEVERITIES, key=len, reverse=True))})\b\s*[\])>|:]*\s*[-:|]?\s*", re.IGNORECASE)
 _LATER_LEVEL = re.compile(r"\b(TRACE|DEBUG|INFO|NOTICE|WARN(?:ING)?|ERROR|CRITICAL|FATAL)\b")
+_PROCESS = re.compile(r"\[(\d{1,9})\]\s*")
 _TRACE = re.compile(r"\btrace(?:_?id)?[=:]\s*([0-9a-f]{32})\b")
 
 
@@ -140,11 +141,14 @@ def _read_plain(line: str) -> Head | None:
     zone = (start[2] or "").strip().replace("UTC", "Z")
     time, rest = _iso_time(start[1].replace(",", ".") + zone), line[start.end() :]
     trace = _TRACE.search(rest)
-    trace_id = trace[1] if trace else None
+    trace_id, rest = (trace[1], rest[: trace.start()].rstrip() + rest[trace.end() :]) if trace else (None, rest)
+    attributes: dict[str, Json] = {}
+    if process := _PROCESS.match(rest):
+        attributes["process.pid"], rest = int(process[1]), rest[process.end() :]
     if level := _LEVEL.match(rest):
-        return Head(time, level[1], rest[level.end() :], trace_id=trace_id)
+        return Head(time, level[1], rest[level.end() :], attributes, trace_id)
     later = _LATER_LEVEL.search(rest, 0, 80)  # after a logger's or thread's name
-    return Head(time, later[1] if later else "", rest, trace_id=trace_id)
+    return Head(time, later[1] if later else "", rest, attributes, trace_id)
 
 
 _POSTGRES = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}) (\S+) \[(\d+)\] (?:(\S+) )??([A-Z]+\d?):  (.*)", re.DOTALL)

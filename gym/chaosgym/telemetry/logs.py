@@ -74,7 +74,7 @@ def _joined(head: Head | None, more: list[str]) -> Iterator[Head]:
 
 
 def _row(head: Head, time: int, service_name: str) -> Row:
-    body, attributes = head.body, dict(head.attributes)
+    body, attributes = head.body.removeprefix(f"[{service_name}] ").removeprefix(f"{service_name}: "), dict(head.attributes)
     if "\n" in body and "exception.type" not in attributes:
         attributes |= _exception(body)
     if len(body) > MAX_BODY:

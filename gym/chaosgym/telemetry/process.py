@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from chaosgym.telemetry.store import Row
 
-__all__ = ["ProcessHistory", "gauge_row", "sample_processes", "sum_row"]
+__all__ = ["ProcessSampler", "gauge_row", "sum_row"]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -45,13 +45,25 @@ class _Process(NamedTuple):
     limit: int | None
 
 
-class ProcessHistory:
-    """What CPU the components had used at their last sample; one per sandbox and episode."""
+class ProcessSampler:
+    """Samples components and remembers what CPU they had used; one per sandbox and episode."""
 
     def __init__(self) -> None:
         self._accounts: dict[str, _Account] = {}
 
-    def charge(self, service_name: str, now_ns: int, used: dict[tuple[int, int], float]) -> tuple[int, float, float | None]:
+    def sample(self, pids: Iterable[int], service_name: str, now_ns: int) -> list[Row]:
+        """Rows of METRICS for one component; none when none of its processes lives.
+
+        `process.cpu.utilization` is in cores since the component's previous sample, so absent in the first.
+        """
+        alive = [process for pid in pids if (process := _read(pid)) is not None]
+        if not alive:
+            return []
+        first_ns, seconds, cores = self._charge(service_name, now_ns, {process.key: process.cpu for process in alive})
+        rows = [sum_row(now_ns, first_ns, service_name, "process.cpu.time", "s", seconds)]
+        return rows + [gauge_row(now_ns, service_name, *gauge) for gauge in _gauges(alive, cores)]
+
+    def _charge(self, service_name: str, now_ns: int, used: dict[tuple[int, int], float]) -> tuple[int, float, float | None]:
         """Take note of the CPU seconds `used` by each living process, keyed by (pid, start).
 
         Returns the time of the first sample, the CPU seconds since then (of ended processes too), and the cores used
@@ -65,19 +77,6 @@ class ProcessHistory:
         elapsed = (now_ns - account.sampled_ns) / 1e9
         account.total, account.seen, account.sampled_ns = account.total + delta, used, now_ns
         return account.first_ns, account.total, delta / elapsed if elapsed > 0 else None
-
-
-def sample_processes(pids: Iterable[int], service_name: str, now_ns: int, history: ProcessHistory) -> list[Row]:
-    """Rows of METRICS for one component; none when none of its processes lives.
-
-    `process.cpu.utilization` is in cores since the component's previous sample, so absent in the first.
-    """
-    alive = [process for pid in pids if (process := _read(pid)) is not None]
-    if not alive:
-        return []
-    first_ns, seconds, cores = history.charge(service_name, now_ns, {process.key: process.cpu for process in alive})
-    rows = [sum_row(now_ns, first_ns, service_name, "process.cpu.time", "s", seconds)]
-    return rows + [gauge_row(now_ns, service_name, *gauge) for gauge in _gauges(alive, cores)]
 
 
 def _gauges(alive: list[_Process], cores: float | None) -> list[tuple[str, str, float]]:
