@@ -85,10 +85,16 @@ def _silent(x: Suspect) -> float:
     return _ramp(x.signals.quiet, 0.5, 0.9) * (1 - _dead(x))
 
 
+def _serves(x: Suspect) -> bool:
+    """Whether it is a program of requests; anything else is taken for a datastore."""
+    return x.signals.kind in ("gateway", "service", "worker")
+
+
 def crash(x: Suspect) -> float:
     """It exited, callers are refused, and it does not come back."""
     ended = x.happened("exit")
-    return 0.45 * ended + 0.3 * _ramp(x.failing("refused", "reset"), 0.02, 0.3) + 0.35 * _dead(x) - 0.5 * x.happened("restart")
+    fits = 0.45 * ended + 0.3 * _ramp(x.failing("refused", "reset"), 0.02, 0.3) + 0.35 * _dead(x)
+    return fits - 0.5 * x.happened("restart") - 0.6 * _out_of_memory(x)
 
 
 def hang(x: Suspect) -> float:
@@ -108,7 +114,11 @@ def _leak(x: Suspect) -> float:
 def memory_leak(x: Suspect) -> float:
     """Its memory grows, perhaps until it is killed for it and comes back."""
     killed = any(event.killed for event in x.events)
-    return 0.65 * _leak(x) + 0.25 * killed * (0.4 + 0.6 * _leak(x)) + 0.2 * (killed and x.happened("restart"))
+    return min(1.0, 0.65 * _leak(x) + 0.3 * killed * _leak(x) + 0.7 * _out_of_memory(x))
+
+
+def _out_of_memory(x: Suspect) -> bool:
+    return any(event.oom for event in x.events)
 
 
 def file_descriptors(x: Suspect) -> float:
@@ -140,19 +150,24 @@ def partition(x: Suspect) -> float:
     return lost * (1 - _silent(x)) * (1 - _dead(x)) * (1 - 0.7 * arrives) * (1 - max(locks(x), connections(x)))
 
 
+def _told_of(x: Suspect, sign: str) -> float:
+    """0 to 1: how loudly a datastore says this of itself, or its clients of it."""
+    return 0.0 if _serves(x) else max(x.says(sign), x.hears(sign))
+
+
 def connections(x: Suspect) -> float:
     """A database that has no slot left."""
-    return min(1.0, 0.7 * max(x.says("toomany"), x.hears("toomany")) + 0.4 * _ramp(x.signals.slots.after, 0.8, 0.98))
+    return min(1.0, 0.7 * _told_of(x, "toomany") + 0.4 * _ramp(x.signals.slots.after, 0.8, 0.98))
 
 
 def locks(x: Suspect) -> float:
     """Sessions of a database wait for each other."""
-    return min(1.0, 0.7 * _ramp(x.signals.locks.growth, 0.5, 2) + 0.4 * max(x.says("lockwait"), x.hears("lockwait")))
+    return min(1.0, 0.7 * _ramp(x.signals.locks.growth, 0.5, 2) + 0.4 * _told_of(x, "lockwait"))
 
 
 def cache_memory(x: Suspect) -> float:
     """A cache that is full refuses commands."""
-    return min(1.0, 0.7 * max(x.says("oomcmd"), x.hears("oomcmd")) + 0.4 * _ramp(x.signals.full.after, 0.85, 0.99))
+    return min(1.0, 0.7 * _told_of(x, "oomcmd") + 0.4 * _ramp(x.signals.full.after, 0.85, 0.99))
 
 
 def credential(x: Suspect) -> float:
