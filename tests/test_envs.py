@@ -17,9 +17,12 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import chaosgym.envs
 from chaosgym.agents import right_answer
+from chaosgym.app import App
 from chaosgym.envs import ROOT_CAUSE, RootCauseEnv, ThreadedVectorEnv
 from chaosgym.episode import ComponentInfo, EdgeInfo, EpisodeHeader, Window, write_episode
-from chaosgym.errors import InputError
+from chaosgym.errors import InfrastructureError, InputError
+from chaosgym.recording.pool import Recorded
+from chaosgym.scenario import Scenario
 from chaosgym.telemetry.store import TelemetryBuffer
 from chaosgym.truth import TrueCause, Truth
 
@@ -220,6 +223,63 @@ def test_all_move_at_once_and_errors_surface_after_all_have_ended() -> None:
     with pytest.raises(InputError, match="3 seeds for 4"):
         vector.reset(seed=[1, 2, 3])
     vector.close()
+
+
+class Pool:
+    """Stands for a pool of sandboxes: the first runs fail, leave no trace or cannot be scored, the next is a crash."""
+
+    def __init__(self, size: int) -> None:
+        self.runs, self.closed = 0, 0
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self.closed += 1
+
+    def record(self, scenario: Scenario, app: App, seed: int, out: Path) -> Recorded:
+        self.runs += 1
+        if self.runs == 1:
+            raise InfrastructureError("the sandbox's worker died")
+        status = "unscorable" if self.runs == 2 else "ok"
+        record(out, self.runs, truth("process.crash", visible=self.runs != 3), status=status, reason="hung" if self.runs == 2 else "")
+        return Recorded(out / f"e{self.runs}", status, self.runs != 3, "hung" if self.runs == 2 else "")
+
+
+def test_a_live_environment_runs_until_an_episode_can_be_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool(1)
+    monkeypatch.setattr("chaosgym.recording.pool.LocalPool", lambda size: pool)
+    env = gymnasium.make(ROOT_CAUSE, sandbox="local", scenarios="*", split=None, disable_env_checker=True)
+    assert env.spec is not None
+    assert env.spec.nondeterministic
+    _, info = env.reset(seed=1)
+    assert (info["episode"], pool.runs) == ("e4", 4)
+    assert env.step(right_answer(truth("process.crash")).to_json())[1] == 1.0
+    env.close()
+    assert pool.closed == 1
+
+
+def test_a_sandbox_that_keeps_failing_is_an_error_and_not_a_reward(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> Recorded:
+        raise InfrastructureError("no memory left")
+
+    pool = Pool(1)
+    monkeypatch.setattr(pool, "record", fail)
+    monkeypatch.setattr("chaosgym.recording.pool.LocalPool", lambda size: pool)
+    env = RootCauseEnv(sandbox="local", split=None)
+    with pytest.raises(InfrastructureError, match=r"5 live episodes in a row.*no memory left"):
+        env.reset(seed=1)
+    env.close()
+
+
+@pytest.mark.sandbox
+def test_a_live_environment_breaks_real_services() -> None:
+    env = gymnasium.make(ROOT_CAUSE, sandbox="local", scenarios="*crash*", split=None)
+    report, info = env.reset(seed=1)
+    assert len(info["components"]) >= 8
+    assert all(name in report for name in info["components"][:1])
+    assert 0 <= float(env.step(HEALTHY)[1]) < 0.2
+    env.close()
 
 
 def test_exports_are_sorted() -> None:

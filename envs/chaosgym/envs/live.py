@@ -13,7 +13,7 @@ import numpy as np
 
 from chaosgym.envs.case import Case, View, make_case
 from chaosgym.episode import read_episode
-from chaosgym.errors import InfrastructureError, InputError
+from chaosgym.errors import InfrastructureError, InputError, PrerequisiteError
 from chaosgym.incident.analysis import analyse
 from chaosgym.scenarios import find_scenarios, load_app
 from chaosgym.truth import read_truth
@@ -58,7 +58,7 @@ class LiveCases:
                 reasons.append(f"{scenario.metadata.name}: {recorded.reason or 'the fault left no visible trace'}")
         raise InfrastructureError(
             f"{ATTEMPTS} live episodes in a row could not be scored, the last because of {reasons[-1]}; "
-            f"`chaosgym doctor` checks this machine, `chaosgym run` shows one episode"
+            "`chaosgym doctor` checks this machine, `chaosgym run` shows one episode"
         )
 
     def close(self) -> None:
@@ -68,8 +68,10 @@ class LiveCases:
 
     def _started(self) -> LocalPool:
         if self._pool is None:
-            from chaosgym.recording.pool import LocalPool  # needs the extra `services`
-
+            try:
+                from chaosgym.recording.pool import LocalPool
+            except ImportError as error:
+                raise PrerequisiteError(f"a live sandbox needs {error.name}: pip install 'chaosgym[services]'") from error
             self._pool = self._open.enter_context(LocalPool(1))
         return self._pool
 
