@@ -16,7 +16,7 @@ from chaosgym.document import Problem, Strict, raise_problems
 from chaosgym.errors import did_you_mean
 from chaosgym.graph import app_problems
 from chaosgym.steps import CacheStep, CallStep, ComputeStep, PublishStep, QueryStep, Step
-from chaosgym.units import Count, Duration, Name, Number, Share, Size, parse_duration, parse_size
+from chaosgym.units import Count, Duration, Name, Number, Share, Size, parse_duration, parse_size, within
 from chaosgym.vocabulary import NAME_STEMS
 
 __all__ = [
@@ -156,7 +156,7 @@ class Slo(Strict):
 
     errors: Share = 0.02
     """Share of requests that may fail."""
-    p95: Annotated[Duration, Field(gt=0, le=60)] = 0.25
+    p95: Annotated[Duration, within(0.001, 60)] = 0.25
     """95th percentile of latency at the edge."""
 
 

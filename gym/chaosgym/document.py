@@ -72,15 +72,26 @@ def parse_document(source: Source, model: type[M]) -> M:
 def explain(source: Source, model: type[BaseModel], error: ValidationError) -> list[str]:
     """One line per error, in the order of the file; at most 50, and then how many more."""
     schema = model.model_json_schema(by_alias=True)
-    entries: list[tuple[tuple[int, int], str]] = []
+    texts: dict[tuple[int, int, Loc, bool], list[str]] = {}
     for detail in error.errors(include_url=False):
         loc = tuple(detail["loc"])
         about_key = detail["type"] in ("extra_forbidden", "missing") or "[key]" in loc
-        line = source.message(loc, _text(source, schema, detail), key=about_key)
-        entries.append((source.where(loc, key=about_key), line))
-    lines = list(dict.fromkeys(line for _, line in sorted(entries)))
+        mark = source.where(loc, key=about_key)
+        texts.setdefault((mark.line, mark.column, source.known(loc), about_key), []).append(_text(source, schema, detail))
+    places = sorted(texts, key=lambda place: place[:2])
+    lines = [source.message(place[2], text, key=place[3]) for place in places for text in _alternatives(texts[place])]
     more = len(lines) - _MOST_ERRORS
     return [*lines[:_MOST_ERRORS], f"{source.name}: and {more} more"] if more > 0 else lines
+
+
+def _alternatives(texts: list[str]) -> list[str]:
+    """What the members of a union say of one value, in one line."""
+    texts = list(dict.fromkeys(texts))
+    parts = [re.fullmatch(r"should be (a valid \w+)(?:,.*)?(, not .*)", text) for text in texts]
+    if len(texts) == 1 or not all(parts):
+        return texts
+    kinds = [part[1] for part in parts if part is not None]
+    return [f"should be {', '.join(kinds[:-1])} or {kinds[-1]}{texts[-1][texts[-1].rindex(', not ') :]}"]
 
 
 def _text(source: Source, schema: dict[str, Any], detail: ErrorDetails) -> str:
@@ -90,7 +101,7 @@ def _text(source: Source, schema: dict[str, Any], detail: ErrorDetails) -> str:
         allowed = allowed_keys(source, schema, loc[:-1])
         return f"unknown key '{loc[-1]}'; allowed: {', '.join(allowed) or 'none'}{did_you_mean(str(loc[-1]), allowed)}"
     if kind == "missing":
-        return f"key '{loc[-1]}' is missing"
+        return f"key '{loc[-1]}' is missing" if isinstance(loc[-1], str) else f"item {loc[-1] + 1} is missing"
     if kind in ("cross_check", "value_error"):
         return re.sub(r"^Value error, ", "", detail["msg"])
     value = detail["input"]
@@ -133,22 +144,24 @@ def allowed_keys(source: Source, schema: dict[str, Any], loc: Sequence[str | int
 
 
 def _child(state: dict[str, Any], part: str | int) -> dict[str, Any] | None:
-    named = state.get("properties", {}).get(part, state.get("additionalProperties"))
-    found = state.get("items") if isinstance(part, int) else named
+    """The schema of one entry or item (the models of this project have no tuples of mixed items)."""
+    others = [*state.get("patternProperties", {}).values(), state.get("additionalProperties")]
+    found = state.get("items") if isinstance(part, int) else state.get("properties", {}).get(part, others[0])
     return found if isinstance(found, dict) else None
 
 
 def _expand(root: dict[str, Any], states: list[dict[str, Any]], value: Any) -> list[dict[str, Any]]:
-    """Follow references and unions; of a union keep the members whose required keys are in `value`, if any are."""
+    """Follow references and unions; of several members keep those that need the most of the keys that `value` has."""
     done: list[dict[str, Any]] = []
-    open_states = list(states)
-    while open_states:
-        state = open_states.pop()
+    waiting = list(states)
+    while waiting:
+        state = waiting.pop()
         if "$ref" in state:
-            open_states.append(root["$defs"][state["$ref"].rsplit("/", 1)[-1]])
+            waiting.append(root["$defs"][state["$ref"].rsplit("/", 1)[-1]])
         elif members := state.get("oneOf", state.get("anyOf", state.get("allOf"))):
-            open_states.extend(members)
+            waiting.extend(members)
         else:
             done.append(state)
-    fitting = [s for s in done if s.get("required") and isinstance(value, dict) and set(s["required"]) <= set(value)]
-    return fitting or done
+    given = set(value) if isinstance(value, dict) else set[str]()
+    fit = [len(given & set(state.get("required", ()))) for state in done]
+    return [state for state, score in zip(done, fit, strict=True) if score == max(fit)]

@@ -113,21 +113,22 @@ def app_problems(spec: AppSpec) -> list[Problem]:
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """`what` says who has no such thing, as in `'orders' has no endpoint`."""
     known = sorted(known)
-    return f"no {what} '{name}'; there is {', '.join(known) or 'none'}{did_you_mean(name, known)}"
+    return f"{what} '{name}'; it has {', '.join(known) or 'none'}{did_you_mean(name, known)}"
 
 
 def _entry_problems(spec: AppSpec) -> Iterator[Problem]:
     entry = spec.components.get(spec.entry)
     if entry is None:
-        yield Problem(("entry",), _unknown("component", spec.entry, spec.components))
+        yield Problem(("entry",), _unknown("the app has no component", spec.entry, spec.components))
     elif entry.kind not in _SERVING:
         yield Problem(("entry",), f"'{spec.entry}' is a {entry.kind}; users talk to a gateway or a service")
     else:
         for name, journey in spec.journeys.items():
             for index, request in enumerate(journey.requests):
                 if request not in entry.endpoints:
-                    message = _unknown(f"endpoint of '{spec.entry}'", request, entry.endpoints)
+                    message = _unknown(f"'{spec.entry}' has no endpoint", request, entry.endpoints)
                     yield Problem(("journeys", name, "requests", index), message)
 
 
@@ -150,12 +151,12 @@ def _step_problems(spec: AppSpec, step: Step, loc: Loc) -> Iterator[Problem]:
         wrong = list(_reference(spec, step.call, _SERVING, (*loc, "call")))
         yield from wrong
         if not wrong and step.endpoint not in (known := components[step.call].endpoints):
-            yield Problem((*loc, "endpoint"), _unknown(f"endpoint of '{step.call}'", step.endpoint, known))
+            yield Problem((*loc, "endpoint"), _unknown(f"'{step.call}' has no endpoint", step.endpoint, known))
     elif isinstance(step, QueryStep):
         wrong = list(_reference(spec, step.query, ("postgres",), (*loc, "query")))
         yield from wrong
         if not wrong and step.table not in (tables := components[step.query].tables):
-            yield Problem((*loc, "table"), _unknown(f"table of '{step.query}'", step.table, tables))
+            yield Problem((*loc, "table"), _unknown(f"'{step.query}' has no table", step.table, tables))
     elif isinstance(step, CacheStep):
         yield from _reference(spec, step.cache, ("redis",), (*loc, "cache"))
         if step.otherwise and step.operation != "get":
@@ -167,7 +168,7 @@ def _step_problems(spec: AppSpec, step: Step, loc: Loc) -> Iterator[Problem]:
 def _reference(spec: AppSpec, role: str, kinds: tuple[str, ...], loc: Loc) -> Iterator[Problem]:
     fitting = [name for name, component in spec.components.items() if component.kind in kinds]
     if role not in spec.components:
-        yield Problem(loc, _unknown("component", role, fitting))
+        yield Problem(loc, _unknown("the app has no component of a fitting kind", role, fitting))
     elif role not in fitting:
         yield Problem(
             loc, f"'{role}' is a {spec.components[role].kind}; this needs a {' or '.join(kinds)}: {', '.join(sorted(fitting)) or 'none'}"
@@ -205,5 +206,5 @@ def _stream_problems(spec: AppSpec) -> Iterator[Problem]:
         consumer = component.consumes
         if consumer is not None and (consumer.redis, consumer.stream) not in written:
             streams = [stream for redis, stream in written if redis == consumer.redis]
-            message = _unknown(f"step publishes to '{consumer.redis}', stream", consumer.stream, streams)
+            message = _unknown(f"'{consumer.redis}' is published no stream", consumer.stream, streams)
             yield Problem(("components", role, "consumes", "stream"), message)

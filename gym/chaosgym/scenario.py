@@ -17,7 +17,7 @@ from chaosgym.errors import did_you_mean
 from chaosgym.parameter import Choice, LogUniform, Parameter, Reference, Scalar, Uniform, bounds, reference
 from chaosgym.source import Loc
 from chaosgym.taxonomy import FAULT_TYPES, normalise
-from chaosgym.units import Duration, Name, Number, Share
+from chaosgym.units import Duration, Name, Number, Share, within
 
 __all__ = [
     "Choice",
@@ -57,11 +57,11 @@ class Workload(Strict):
 class Timeline(Strict):
     """How long each part lasts; the public windows are the last of baseline and of incident."""
 
-    warmup: Annotated[Duration, Field(le=60)] = 0.3
+    warmup: Annotated[Duration, within(0, 60)] = 0.3
     """Traffic that is recorded nowhere."""
-    baseline: Annotated[Duration, Field(ge=0.2, le=600)] = 1.2
+    baseline: Annotated[Duration, within(0.2, 600)] = 1.2
     """Nothing is broken."""
-    incident: Annotated[Duration, Field(ge=0.2, le=600)] = 1.8
+    incident: Annotated[Duration, within(0.2, 600)] = 1.8
     """The fault is in force for all of it."""
     recovery: Annotated[Duration, Field(ge=0, le=600)] = 0.0
     """How long to go on watching after healing; only checks need it."""

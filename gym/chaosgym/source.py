@@ -153,7 +153,7 @@ class _Builder:
     def key(self, frame: _Frame, text: str, plain: bool, mark: Mark) -> str:
         value, problem = _value(text) if plain else (text, "")
         if problem or not isinstance(value, str):
-            self.note(mark, problem or f"key {text or 'null'} is not a text; quote it")
+            self.note(mark, problem if text == "<<" else f"key {_known(text) or 'null'} is not read as a text; quote it: '{_known(text)}'")
         if text in frame.value:
             first = self.keys[(*frame.loc, text)]
             self.note(mark, f"key '{text}' stands twice; it is already on line {first.line}")
@@ -180,10 +180,15 @@ def _mark(mark: Any) -> Mark:
     return Mark(mark.line + 1, mark.column + 1) if mark is not None else Mark(1, 1)
 
 
+def _known(text: str) -> str:
+    """A scalar for a message."""
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
 def _value(text: str) -> tuple[Any, str]:
     """(value, problem) of a plain scalar; a problem says how to write it instead."""
     tag = str(_RESOLVER.resolve(yaml.ScalarNode, text, (True, False))).removeprefix(_TAG)
-    known = text if len(text) <= 40 else text[:37] + "..."
+    known = _known(text)
     if tag == "str" and not _ONLY_IN_YAML_1_2.fullmatch(text):
         return text, ""
     if tag == "null":

@@ -9,11 +9,11 @@ from pydantic import Discriminator, Field, Tag
 
 from chaosgym.document import Strict
 from chaosgym.source import Loc
-from chaosgym.units import Count, Duration, Name
+from chaosgym.units import Count, Duration, Name, within
 
 __all__ = ["CacheStep", "CallStep", "ComputeStep", "PublishStep", "QueryStep", "Step", "StepAt", "Timeout", "walk_steps"]
 
-Timeout = Annotated[Duration, Field(gt=0, le=60)]
+Timeout = Annotated[Duration, within(0.001, 60)]
 
 
 class CallStep(Strict):
@@ -53,7 +53,7 @@ class CacheStep(Strict):
     """The command."""
     key: Name
     """The kind of key; the item of the request is appended."""
-    ttl: Annotated[Duration, Field(gt=0, le=3600)] = 1.0
+    ttl: Annotated[Duration, within(0.001, 3600)] = 1.0
     """How long a stored value lives."""
     otherwise: Annotated[tuple[Step, ...], Field(max_length=20)] = ()
     """Only with `get`: where the value comes from on a miss."""
@@ -75,7 +75,7 @@ class PublishStep(Strict):
 class ComputeStep(Strict):
     """Real work on the CPU."""
 
-    compute: Annotated[Duration, Field(gt=0, le=1)]
+    compute: Annotated[Duration, within(0, 1)]
     """About how long, on an idle core."""
 
 

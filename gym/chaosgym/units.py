@@ -6,9 +6,9 @@ import math
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-__all__ = ["Count", "Duration", "Name", "Number", "Share", "Size", "parse_duration", "parse_size"]
+__all__ = ["Count", "Duration", "Name", "Number", "Share", "Size", "parse_duration", "parse_size", "within"]
 
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 _BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -40,6 +40,19 @@ def parse_size(value: Any) -> int:
 def _schema(units: dict[str, float] | dict[str, int], plain: str, number: str) -> WithJsonSchema:
     text = {"type": "string", "pattern": f"^{_PATTERN % '|'.join(units)}$".replace("\\d", "[0-9]")}
     return WithJsonSchema({"anyOf": [text, {"type": number, "minimum": 0, "maximum": _LARGEST}], "description": plain})
+
+
+def within(low: float, high: float) -> AfterValidator:
+    """Bounds of a duration, in seconds, with a message that says how a plain number is read."""
+
+    def check(value: float) -> float:
+        if not low <= value <= high:
+            raise ValueError(
+                f"{value:g} s is out of range; from {low:g} s to {high:g} s (a plain number is seconds; write milliseconds as '250ms')"
+            )
+        return value
+
+    return AfterValidator(check)
 
 
 Duration = Annotated[
