@@ -17,7 +17,7 @@ from chaosgym.cli.program import main, make_program
 from chaosgym.errors import InputError
 from chaosgym.taxonomy import FAULT_TYPES
 
-HEAVY = {"torch", "transformers", "trl", "pyarrow", "numpy", "aiohttp", "matplotlib", "gymnasium", "drain3", "asyncpg", "duckdb", "yaml", "pydantic"}
+HEAVY = {"aiohttp", "asyncpg", "drain3", "gymnasium", "matplotlib", "numpy", "pyarrow", "pydantic", "torch", "transformers", "trl", "yaml"}
 
 
 def run(*arguments: str) -> Result:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import namedtuple
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from typer.testing import CliRunner
@@ -16,7 +16,12 @@ from chaosgym.errors import InputError, PrerequisiteError
 from chaosgym.sandbox.namespaces import Isolation
 
 LOCAL = {"postgres", "redis", "namespaces", "files", "packages.services"}
-Usage = namedtuple("Usage", "total used free")
+
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
 
 
 def by_name(checks: list[Check]) -> dict[str, Check]:

@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
+from chaosgym.app import App
+from chaosgym.document import read_document
 from chaosgym.extras import EXTRAS
+from chaosgym.scenario import Scenario
 
 ROOT = Path(__file__).parents[1]
 PORTIONS = ("gym", "envs", "agents", "rewards", "training", "evaluation", "scenarios")
@@ -120,3 +123,19 @@ def test_make_targets_that_documents_name_exist(page: str) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:`|^)make ([a-z]+)", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE))
     assert named <= targets
+
+
+def test_tests_that_the_invariants_name_exist() -> None:
+    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", (ROOT / "docs" / "invariants.md").read_text(encoding="utf-8"))
+    assert len(named) > 10
+    gone = [(file, test) for file, test in named if not re.search(rf"def {test}\(", (ROOT / file).read_text(encoding="utf-8"))]
+    assert gone == []
+
+
+@pytest.mark.parametrize(("kind", "model"), [("Scenario", Scenario), ("App", App)])
+def test_example_documents_are_valid(kind: str, model: type[Scenario] | type[App], tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "scenarios.md").read_text(encoding="utf-8"), re.DOTALL)
+    examples = [block for block in blocks if f"kind: {kind}\n" in block]
+    assert len(examples) == 1
+    (tmp_path / "example.yaml").write_text(examples[0])
+    assert read_document(tmp_path / "example.yaml", model).kind == kind
