@@ -106,6 +106,14 @@ def test_an_episode_is_never_overwritten(tmp_path: Path) -> None:
     assert read_episode(tmp_path / "a-1").tables["logs"].num_rows == 2
 
 
+def test_what_a_killed_writer_left_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / ".a-1.partial").mkdir()
+    (tmp_path / ".a-1.partial" / "stray").write_text("half")
+    path = write_episode(tmp_path, HEADER, filled().tables(), TRUTH)
+    assert not (path / "stray").exists()
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Path, data: Any) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -123,7 +131,7 @@ def test_a_directory_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
 
 
 def test_unfinished_and_foreign_folders_are_not_listed(tmp_path: Path) -> None:
-    (tmp_path / ".a-2.99.partial").mkdir()
+    (tmp_path / ".a-2.partial").mkdir()
     (tmp_path / "other").mkdir()
     (tmp_path / "notes.txt").write_text("x")
     assert list_episodes(tmp_path) == []

@@ -214,7 +214,8 @@ def write_episode(
     final = Path(directory) / header.id
     if final.exists():
         raise InputError(f"{final}: exists already; remove it or record with another seed or directory")
-    partial = Path(directory) / f".{header.id}.{os.getpid()}.partial"
+    partial = Path(directory) / f".{header.id}.partial"
+    shutil.rmtree(partial, ignore_errors=True)  # of a writer that was killed
     try:
         partial.mkdir(parents=True)
         write_tables(partial, tables)
