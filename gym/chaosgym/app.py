@@ -187,5 +187,5 @@ class App(Strict):
 
     @model_validator(mode="after")
     def _whole(self) -> App:
-        raise_problems("App", [Problem(("spec", *p.loc), p.message) for p in app_problems(self.spec)])
+        raise_problems("App", [Problem(("spec", *p.loc), p.message, p.key) for p in app_problems(self.spec)])
         return self

@@ -38,16 +38,19 @@ class Problem(NamedTuple):
 
     loc: Loc
     message: str
+    key: bool = False
+    """It is about the key at `loc`, not about its value."""
 
 
 def raise_problems(title: str, problems: Iterable[Problem]) -> None:
     """Inside a pydantic validator: raise all problems, each with its location; nothing when there are none."""
-    errors = [
-        InitErrorDetails(type=PydanticCustomError("cross_check", "{message}", {"message": p.message}), loc=p.loc, input=None)
-        for p in problems
-    ]
+    errors = [InitErrorDetails(type=_custom(problem), loc=problem.loc, input=None) for problem in problems]
     if errors:
         raise ValidationError.from_exception_data(title, errors)
+
+
+def _custom(problem: Problem) -> PydanticCustomError:
+    return PydanticCustomError("cross_check_key" if problem.key else "cross_check", "{message}", {"message": problem.message})
 
 
 def digest(model: BaseModel) -> str:
@@ -75,7 +78,7 @@ def explain(source: Source, model: type[BaseModel], error: ValidationError) -> l
     texts: dict[tuple[int, int, Loc, bool], list[str]] = {}
     for detail in error.errors(include_url=False):
         loc = tuple(detail["loc"])
-        about_key = detail["type"] in ("extra_forbidden", "missing") or "[key]" in loc
+        about_key = detail["type"] in ("extra_forbidden", "missing", "cross_check_key") or "[key]" in loc
         mark = source.where(loc, key=about_key)
         texts.setdefault((mark.line, mark.column, source.known(loc), about_key), []).append(_text(source, schema, detail))
     places = sorted(texts, key=lambda place: place[:2])
@@ -102,7 +105,7 @@ def _text(source: Source, schema: dict[str, Any], detail: ErrorDetails) -> str:
         return f"unknown key '{loc[-1]}'; allowed: {', '.join(allowed) or 'none'}{did_you_mean(str(loc[-1]), allowed)}"
     if kind == "missing":
         return f"key '{loc[-1]}' is missing" if isinstance(loc[-1], str) else f"item {loc[-1] + 1} is missing"
-    if kind in ("cross_check", "value_error"):
+    if kind in ("cross_check", "cross_check_key", "value_error"):
         return re.sub(r"^Value error, ", "", detail["msg"])
     value = detail["input"]
     text = detail["msg"].replace("Input should be", "should be").replace("Input should", "should")

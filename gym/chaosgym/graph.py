@@ -100,15 +100,13 @@ def app_problems(spec: AppSpec) -> list[Problem]:
     problems = [*_entry_problems(spec)]
     for role, component in spec.components.items():
         loc = ("components", role)
-        problems += [Problem((*loc, *p.loc), p.message) for p in _component_problems(spec, component)]
+        problems += [Problem((*loc, *p.loc), p.message, p.key) for p in _component_problems(spec, component)]
     if not problems:  # the rest follows references, so they have to lead somewhere
         problems += [*_request_problems(spec), *_stream_problems(spec)]
     if not problems:
         used = reachable(spec, spec.entry)
-        unused = [role for role in spec.components if role not in used]
-        problems = [
-            Problem(("components", r), f"no request that starts at '{spec.entry}' uses '{r}'; call it or remove it") for r in unused
-        ]
+        why = f"no request that starts at '{spec.entry}' uses it; call it or remove it"
+        problems = [Problem(("components", role), why, key=True) for role in spec.components if role not in used]
     return problems
 
 
@@ -136,7 +134,7 @@ def _component_problems(spec: AppSpec, component: Component) -> Iterator[Problem
     given = {"endpoints": bool(component.endpoints), "consumes": component.consumes is not None, "tables": bool(component.tables)}
     for key, kinds in _OF_KIND.items():
         if given[key] and component.kind not in kinds:
-            yield Problem((key,), f"a {component.kind} has no {key}; only a {' or '.join(kinds)} does")
+            yield Problem((key,), f"a {component.kind} has no {key}; only a {' or '.join(kinds)} does", key=True)
         elif not given[key] and component.kind in kinds:
             yield Problem((), f"a {component.kind} needs {key}")
     if component.consumes is not None:
@@ -187,7 +185,7 @@ def _request_problems(spec: AppSpec) -> Iterator[Problem]:
     except CycleError as error:
         cycle: list[_Node] = list(reversed(error.args[1]))
         loc = ("components", cycle[0][0], "endpoints", cycle[0][1])
-        yield Problem(loc, f"a request calls itself: {' -> '.join('.'.join(node) for node in cycle)}; break the cycle")
+        yield Problem(loc, f"a request calls itself: {' -> '.join('.'.join(node) for node in cycle)}; break the cycle", key=True)
         return
     size: dict[_Node, int] = {}
     for node in order:

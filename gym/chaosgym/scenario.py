@@ -135,7 +135,7 @@ class Scenario(Strict):
 
     @model_validator(mode="after")
     def _whole(self) -> Scenario:
-        raise_problems("Scenario", [Problem(("spec", *p.loc), p.message) for p in scenario_problems(self.spec)])
+        raise_problems("Scenario", [Problem(("spec", *p.loc), p.message, p.key) for p in scenario_problems(self.spec)])
         return self
 
 
@@ -152,11 +152,11 @@ def scenario_problems(spec: ScenarioSpec) -> list[Problem]:
         if ref is not None:
             used.add(ref.parameter)
             problems += [Problem(loc, message) for message in _reference_problems(spec, ref)]
-    unused = [name for name in spec.parameters if name not in used]
-    return [
-        *problems,
-        *(Problem(("parameters", n), f"parameter '{n}' is not used; write ${{{n}}} where it belongs or remove it") for n in unused),
-    ]
+    for name in spec.parameters:
+        if name not in used:
+            message = f"parameter '{name}' is not used; write ${{{name}}} where it belongs or remove it"
+            problems.append(Problem(("parameters", name), message, key=True))
+    return problems
 
 
 def _values(spec: ScenarioSpec) -> Iterator[tuple[Loc, Any]]:

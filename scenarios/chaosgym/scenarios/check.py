@@ -73,8 +73,8 @@ def check_scenario(scenario: Scenario | str | Path, app: App | None = None) -> l
     found = dict.fromkeys(_problems(scenario, app))
     if source is None:
         return [f"{scenario.metadata.name}: {'.'.join(map(str, ('spec', *p.loc)))}: {p.message}" for p in found]
-    ordered = sorted(found, key=lambda p: source.where(("spec", *p.loc)))
-    return [source.message(("spec", *p.loc), p.message) for p in ordered]
+    ordered = sorted(found, key=lambda p: source.where(("spec", *p.loc), key=p.key))
+    return [source.message(("spec", *p.loc), p.message, key=p.key) for p in ordered]
 
 
 def _problems(scenario: Scenario, app: App | None) -> Iterator[Problem]:
@@ -124,10 +124,10 @@ def _case_problems(case: _Case, sandboxes: tuple[str, ...]) -> Iterator[Problem]
             place, f"app '{case.app.metadata.name}' has no component '{target}'; it has {known}{did_you_mean(target, components)}"
         )
         return
-    for sandbox in sandboxes:
-        why = refusal(fault, components[target].kind, SANDBOXES.get(sandbox, fault.needs))
-        if why is not None:
-            yield Problem(place, f"'{target}' in sandbox '{sandbox}': {why}")
+    refused = [(sandbox, refusal(fault, components[target].kind, SANDBOXES.get(sandbox, fault.needs))) for sandbox in sandboxes]
+    if any(why is not None for _, why in refused):
+        yield from (Problem(place, f"'{target}' in sandbox '{sandbox}': {why}") for sandbox, why in refused if why is not None)
+        return
     yield from _parameter_problems(case, target)
     yield from _belonging_problems(case, target, place)
 
@@ -146,7 +146,7 @@ def _parameter_problems(case: _Case, target: str) -> Iterator[Problem]:
                 yield Problem(("faults", case.index), f"{case.spec.fault} needs parameter '{name}'")
             elif detail["type"] == "extra_forbidden":
                 allowed = f"{case.spec.fault} has no parameter '{name}'; it has {', '.join(known) or 'none'}{did_you_mean(name, known)}"
-                yield Problem(("faults", case.index, "parameters", name), allowed)
+                yield Problem(("faults", case.index, "parameters", name), allowed, key=True)
             else:
                 place = case.place(("parameters", name), written.get(name))
                 yield Problem(place, f"{name} of {case.spec.fault}: {text}, not {detail['input']!r:.60}")
