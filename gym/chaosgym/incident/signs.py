@@ -20,19 +20,20 @@ _PHRASES = (
     ("nomemory", r"memoryerror|out of memory|cannot allocate memory|oom.?kill|enomem"),
     ("lockwait", r"lock timeout|locknotavailable|deadlock|could not obtain lock|still waiting for \w*lock|lock wait|waiting for lock"),
     ("canceled", r"cancell?ing statement|querycancell?ed|statement timeout|cancell?ed on user request"),
-    ("opened", r"circuit|breaker"),
-    ("refused", r"refused|errno 111\b"),
+    ("opened", r"circuit (?:breaker )?(?:for \S+ )?(?:is )?(?:now )?open|breaker (?:for \S+ )?open|circuit ?open|tripping|breaker tripped"),
+    ("refused", r"refused|errno 111\b|connect call failed"),
     ("unreachable", r"unreachable|no route to host|errno 113\b"),
     ("unresolved", r"name or service not known|getaddrinfo|nxdomain|cannot resolve|could not resolve|name resolution"),
     ("retrying", r"\bretry|\bretries|\bretrying|attempt \S+ (?:of|/)"),
     ("timeout", r"time[d]?[ -]?out|timeouterror|deadline exceeded|took too long"),
     ("reset", r"connection reset|server disconnected|broken pipe|connection (?:was )?closed|connection lost|unexpected eof|econnreset"
               r"|connection (?:does not exist|to client lost)|terminating connection|errno 104\b"),
-    ("exception", r"traceback|exception|\w(?:Error|Exception)\b|unhandled|panic"),
+    ("exception", r"traceback|exception|\w(?:Error|Exception)\b|unhandled|uncaught|internal error|panic"),
     ("terminated", r"\bkilled\b|sigkill|was terminated by signal|segfault|core dumped|crash"),
     ("stopping", r"shutting down|shutdown|graceful|sigterm|stopping|\bdrain|received signal|\bexit"),
-    ("started", r"\bstarted\b|\bstarting\b|listening|ready to accept|accepting|\bboot|\binitiali[sz]|\bup and running|serving"),
-    ("slow", r"\bslow\b|slower than|took \S*\s?m?s|latency"),
+    ("started", r"\bstarted\b|\bstarting\b|\blistening|ready (?:to accept|at)|accepting connections|\bbooting"
+                r"|\binitiali[sz]ing|attached to|subscribed"),
+    ("slow", r"\bslow\b|slower than|exceeded \S+ ?m?s\b"),
 )
 _PATTERNS = tuple((sign, re.compile(pattern, re.IGNORECASE)) for sign, pattern in _PHRASES)
 
