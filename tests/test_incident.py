@@ -24,7 +24,7 @@ from chaosgym.incident.signs import sign_of
 from chaosgym.incident.templates import mask
 from chaosgym.incident.vocabulary import BOUNDS, CLOSED_WORDS, ERROR_KINDS, HANDLES, LOG_SIGNS, level
 from chaosgym.taxonomy import FAULT_TYPES
-from chaosgym.telemetry.calls import failure_kind
+from chaosgym.telemetry.failures import failure_kind
 from chaosgym.telemetry.store import TelemetryBuffer
 
 MS = 10**6

@@ -49,7 +49,9 @@ def component_words(component: ComponentSignals, signals: Signals, events: Seque
     rate = seen.rate if math.isnan(served.rate.after) else served.rate
     return (
         state_word(component, events),
-        *_levels([("err", served.errors.growth), ("lat", served.p95.ratio(_LATENCY_FLOOR)), *_traffic(rate)]),
+        *_levels([("err", served.errors.growth)]),
+        *(kind for kind in _kinds(served) if kind != "server"),
+        *_levels([("lat", served.p95.ratio(_LATENCY_FLOOR)), *_traffic(rate)]),
         *_levels(_seen(seen)),
         *_kinds(seen),
         *_levels([("again", _again(component.name, signals))]),

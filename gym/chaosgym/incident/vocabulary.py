@@ -11,6 +11,7 @@ import bisect
 import math
 
 from chaosgym.taxonomy import FAULT_TYPES, HEALTHY
+from chaosgym.telemetry.failures import FAILURE_KINDS
 
 __all__ = [
     "BOUNDS", "CLOSED_WORDS", "ERROR_KINDS", "EVENT_WORDS", "HANDLES", "KINDS", "LEVELS", "LOG_SIGNS", "PROBABILITIES",
@@ -58,14 +59,13 @@ EVENT_WORDS: tuple[str, ...] = ("deploy", "config", "exit", "killed", "oomkill",
 """What happened to a component; `killed` is an exit by signal 9, `oomkill` one for too
 much memory, `earlier` marks an event of the baseline window."""
 
-ERROR_KINDS: tuple[str, ...] = ("refused", "timeout", "reset", "unreachable", "unresolved", "server", "client", "opened", "other")
-"""How calls fail: `server` and `client` are HTTP statuses 5xx and 4xx, `opened` is an open circuit breaker."""
+ERROR_KINDS: tuple[str, ...] = FAILURE_KINDS
+"""How requests fail."""
 
 LOG_SIGNS: tuple[str, ...] = (
-    "toofiles", "toomany", "badauth", "oomcmd", "lockwait", "canceled", "exception", "nomemory", "terminated", "started",
-    "stopping", "retrying", "slow", "surge", "new", "debug", "info", "warn", "error", "fatal", "text",
+    "terminated", "started", "stopping", "retrying", "slow", "surge", "new", "debug", "info", "warn", "error", "fatal",
 )
-"""What a line says, recognised by phrases of errno, SQLSTATE and Redis; `new` was never seen before, `surge` much rarer."""
+"""What a line says besides failures; `new` was never seen before, `surge` much rarer. And how grave it is."""
 
 PROBABILITIES: tuple[str, ...] = tuple(f"{i / 10:.1f}" for i in range(1, 11))
 """How sure an answer is."""

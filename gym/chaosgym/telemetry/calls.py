@@ -6,7 +6,6 @@ Work is in columns: strings become integer codes once, then groups are sorted sl
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute
 
 from chaosgym.episode import EpisodeHeader
+from chaosgym.telemetry.failures import failure_kind
 from chaosgym.telemetry.windows import UNKNOWN, Change, runs, window_of
 
-__all__ = ["EDGE", "CallSignals", "Traffic", "failure_kind", "read_traffic"]
+__all__ = ["EDGE", "CallSignals", "Traffic", "read_traffic"]
 
 EDGE = "edge"
 """The component that users are, as spans name it."""
@@ -28,23 +28,6 @@ EDGE = "edge"
 pc: Any = pyarrow.compute  # its functions are made at run time, unseen by type checkers
 _Ints = npt.NDArray[np.intp]
 _Floats = npt.NDArray[np.float64]
-
-_KINDS = (
-    ("opened", r"circuit|breaker"),
-    ("refused", r"refused|errno 111|econnrefused"),
-    ("timeout", r"time[d]?[ -]?out|deadline|\b504\b|\b408\b|timeouterror"),
-    ("unreachable", r"unreachable|no route|ehostunreach|errno 113"),
-    ("unresolved", r"name or service|resolve|getaddrinfo|nxdomain|dns"),
-    ("reset", r"reset|disconnected|broken ?pipe|closed|eof|errno 104|errno 32"),
-    ("server", r"\b5\d\d\b"),
-    ("client", r"\b4\d\d\b"),
-)
-_KIND_PATTERNS = tuple((kind, re.compile(pattern, re.IGNORECASE)) for kind, pattern in _KINDS)
-
-
-def failure_kind(text: str) -> str:
-    """How a call failed, from its error type, message and HTTP status: refused, timeout, reset, ..., server, client or other."""
-    return next((kind for kind, pattern in _KIND_PATTERNS if pattern.search(text)), "other")
 
 
 @dataclass(frozen=True)
