@@ -156,6 +156,10 @@ REFUSED = [
     ("a: 1\n---\nb: 2\n", "x.yaml:2:1: a second document begins here"),
     ("a:\n\tb: 1\n", "x.yaml:2:1: not valid YAML: while scanning for the next token, found character that cannot start any token; indent"),
     ("a: [1, 2\nb: 3\n", "x.yaml:2:2: not valid YAML"),
+    (
+        "a: {b: ${c}}\n",
+        "x.yaml:1:9: not valid YAML: while parsing a flow mapping, did not find expected ',' or '}'; within",
+    ),
     ("a: \x01\n", "x.yaml:1:4: not valid YAML"),
     ("", "x.yaml:1:1: expected a mapping of keys to values at the top, found nothing"),
     ("- a\n", "x.yaml:1:1: expected a mapping of keys to values at the top, found a list"),

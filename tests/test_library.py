@@ -137,7 +137,15 @@ def test_the_impossible_is_told_where_it_is_written(tmp_path: Path, name: str, o
         assert found[0].startswith(f"{path}:{row}:{column}: spec.")
 
 
-def test_the_check_of_a_loaded_scenario_names_it() -> None:
+def test_a_loaded_scenario_is_checked_with_its_lines(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(scenario_path("dependency-lock").read_text(encoding="utf-8").replace("[products,", "[prices,"), encoding="utf-8")
+    (scenario,) = find_scenarios(str(path))
+    (line,) = check_scenario(scenario)
+    assert line.startswith(f"{path}:12:22: spec.parameters.table.choice.0: 'database' has no table 'prices'")
+
+
+def test_a_scenario_built_in_code_is_checked_by_its_name() -> None:
     scenario = load_scenario("process-crash")
     spec = scenario.spec.model_copy(update={"faults": (scenario.spec.faults[0].model_copy(update={"target": "kart"}),)})
     (line,) = check_scenario(scenario.model_copy(update={"spec": spec}))

@@ -217,10 +217,16 @@ def _syntax_error(name: str, error: yaml.YAMLError, text: str) -> InputError:
     else:
         place = _mark(mark)
         reason = ", ".join(str(part) for part in (getattr(error, "context", None), getattr(error, "problem", None)) if part)
+    return InputError(f"{name}:{place.line}:{place.column}: not valid YAML: {reason}{_syntax_hint(text, place)}")
+
+
+def _syntax_hint(text: str, place: Mark) -> str:
+    """What most often is behind a syntax error on such a line."""
     lines = text.split("\n")
     line = lines[place.line - 1] if place.line <= len(lines) else ""
-    hint = "; indent with spaces, not tabs" if "\t" in line[: max(place.column, len(line) - len(line.lstrip()))] else ""
-    return InputError(f"{name}:{place.line}:{place.column}: not valid YAML: {reason}{hint}")
+    if "\t" in line[: max(place.column, len(line) - len(line.lstrip()))]:
+        return "; indent with spaces, not tabs"
+    return "; within braces quote a reference: '${name}'" if re.search(r"\{.*\$\{", line) else ""
 
 
 def parse_source(text: str, name: str) -> Source:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, get_args
 from pydantic import ValidationError
 
 from chaosgym.app import App
-from chaosgym.document import Problem, parse_document
+from chaosgym.document import Problem
 from chaosgym.drawing import resolve
 from chaosgym.errors import InputError, did_you_mean
 from chaosgym.faults import FAULTS, refusal
@@ -24,8 +24,8 @@ from chaosgym.graph import edges
 from chaosgym.parameter import Choice, Parameter, bounds, reference
 from chaosgym.sandbox.base import Capability
 from chaosgym.scenario import FaultSpec, Scenario
-from chaosgym.scenarios.load import load_app, scenario_path
-from chaosgym.source import Loc, Source, read_source
+from chaosgym.scenarios.load import load_app, load_scenario, origin
+from chaosgym.source import Loc, read_source
 
 __all__ = ["SANDBOXES", "check_scenario"]
 
@@ -63,13 +63,13 @@ class _Case:
 def check_scenario(scenario: Scenario | str | Path, app: App | None = None) -> list[str]:
     """Every reason why a scenario cannot happen, one line each; an empty list when it can.
 
-    Given a name or a path, the lines begin with `file:line:column`; a document that cannot be read is
-    InputError. `app` stands in for the one that the scenario names.
+    The lines begin with `file:line:column` unless the scenario was built in code. A document that cannot
+    be read is InputError. `app` stands in for the one that the scenario names.
     """
-    source: Source | None = None
     if not isinstance(scenario, Scenario):
-        source = read_source(scenario_path(scenario))
-        scenario = parse_document(source, Scenario)
+        scenario = load_scenario(scenario)
+    path = origin(scenario)
+    source = read_source(path) if path is not None and path.exists() else None
     found = dict.fromkeys(_problems(scenario, app))
     if source is None:
         return [f"{scenario.metadata.name}: {'.'.join(map(str, ('spec', *p.loc)))}: {p.message}" for p in found]

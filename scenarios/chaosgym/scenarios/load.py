@@ -1,8 +1,7 @@
 """Finding and loading documents: by name from the shipped library, or by path.
 
 A scenario of the library goes by its name (`process-crash`) or its place (`process/crash`); what ends
-in `.yaml` or `.yml` is a file of the user's. An app is looked for beside a user's scenario by giving
-its path to `load_app`.
+in `.yaml` or `.yml` is a file of the user's.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from glob import glob as glob_files
 from pathlib import Path
 
 from chaosgym.app import App
-from chaosgym.document import read_document
+from chaosgym.document import digest, read_document
 from chaosgym.errors import InputError, did_you_mean
 from chaosgym.scenario import Scenario
 
-__all__ = ["find_scenarios", "library", "load_app", "load_scenario", "scenario_path", "shipped_apps", "shipped_scenarios"]
+__all__ = ["find_scenarios", "library", "load_app", "load_scenario", "origin", "scenario_path", "shipped_apps", "shipped_scenarios"]
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -60,20 +59,34 @@ def _is_path(text: str | Path) -> bool:
 
 
 @cache
-def _read_app(path: Path) -> App:
+def _shipped_app(path: Path) -> App:
     return read_document(path, App)
 
 
 @cache
+def _shipped_scenario(path: Path) -> Scenario:
+    return _read_scenario(path)
+
+
+_origins: dict[str, Path] = {}
+
+
 def _read_scenario(path: Path) -> Scenario:
-    return read_document(path, Scenario)
+    scenario = read_document(path, Scenario)
+    _origins[digest(scenario)] = path
+    return scenario
+
+
+def origin(scenario: Scenario) -> Path | None:
+    """The file that a scenario was read from in this process, so that a finding can name its line; None for one built in code."""
+    return _origins.get(digest(scenario))
 
 
 def load_app(name_or_path: str | Path) -> App:
     """An app of the library by name, or from a `.yaml` file. InputError says what there is."""
     if _is_path(name_or_path):
         return read_document(name_or_path, App)
-    return _read_app(_pick("app", str(name_or_path), _app_files(), "chaosgym apps list"))
+    return _shipped_app(_pick("app", str(name_or_path), _app_files(), "chaosgym apps list"))
 
 
 def scenario_path(name_or_path: str | Path) -> Path:
@@ -86,7 +99,7 @@ def scenario_path(name_or_path: str | Path) -> Path:
 def load_scenario(name_or_path: str | Path) -> Scenario:
     """A scenario of the library by name (`process-crash`), or from a `.yaml` file. InputError says what there is."""
     path = scenario_path(name_or_path)
-    return read_document(path, Scenario) if _is_path(name_or_path) else _read_scenario(path)
+    return _read_scenario(path) if _is_path(name_or_path) else _shipped_scenario(path)
 
 
 def _pick(what: str, name: str, files: dict[str, Path], listing: str) -> Path:
@@ -106,7 +119,7 @@ def find_scenarios(pattern: str | Iterable[str]) -> list[Scenario]:
     paths = {path.resolve(): path for one in patterns for path in _match(one.strip())}
     found: dict[str, tuple[Path, Scenario]] = {}
     for path in paths.values():
-        scenario = _read_scenario(path) if path in _scenario_files().values() else read_document(path, Scenario)
+        scenario = _shipped_scenario(path) if path in _scenario_files().values() else _read_scenario(path)
         name = scenario.metadata.name
         if name in found:
             raise InputError(f"{path}: a scenario named '{name}' is also in {found[name][0]}; give one of them another name")
