@@ -94,7 +94,11 @@ def warm_resets(tasks: list[Task], times: int) -> list[float]:
     with LocalPool(1) as pool, tempfile.TemporaryDirectory() as out:
         for task in tasks[:times]:
             marks: dict[str, float] = {}
-            pool.record(task.scenario, task.app, task.seed, Path(out), lambda phase, _, m=marks: m.setdefault(phase, time.perf_counter()))
+
+            def mark(phase: str, detail: str, marks: dict[str, float] = marks) -> None:
+                marks.setdefault(phase, time.perf_counter())
+
+            pool.record(task.scenario, task.app, task.seed, Path(out), mark)
             if "serving" in marks:
                 found.append(marks["serving"] - marks["start"])
     return found

@@ -10,9 +10,10 @@ from importlib.metadata import version
 
 from chaosgym.app import App
 from chaosgym.episode import ComponentInfo, EdgeInfo, EpisodeHeader
+from chaosgym.graph import edges
 from chaosgym.plan import Plan
 from chaosgym.recording.timeline import Marks
-from chaosgym.recording.topology import chain_to_entry, role_edges
+from chaosgym.recording.topology import chain_to_entry
 from chaosgym.scenario import Scenario
 from chaosgym.truth import DecoyTruth, TrueCause, Truth
 
@@ -36,11 +37,11 @@ def make_header(plan: Plan, identity: str, sandbox: str, marks: Marks, programs:
     components = tuple(
         ComponentInfo(name=c.name, kind=plan.app.spec.components[role].kind, host=c.host, version=c.version) for role, c in public.items()
     )
-    edges = tuple(EdgeInfo(source=public[s].name, target=public[t].name, protocol=p) for s, t, p in role_edges(plan.app))
+    links = tuple(EdgeInfo(source=public[s].name, target=public[t].name, protocol=p) for s, t, p in edges(plan.app.spec))
     return EpisodeHeader(
         id=identity, scenario_sha256=scenario_digest(plan.scenario, plan.app), seed=plan.seed, sandbox=sandbox,
         versions={**_versions(), **programs}, baseline=marks.baseline, incident=marks.incident,
-        entry=public[plan.app.spec.entry].name, components=components, edges=edges,
+        entry=public[plan.app.spec.entry].name, components=components, edges=links,
     )
 
 

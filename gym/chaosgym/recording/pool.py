@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,9 +71,9 @@ class Worker:
 
     def __init__(self, namespaces: bool = True) -> None:
         ours, theirs = socket.socketpair()
-        self._state = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        arguments = [sys.executable, "-m", "chaosgym.recording.worker", str(theirs.fileno()), str(self._state), str(cache_folder())]
-        self._errors = tempfile.TemporaryFile()
+        self.state = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        arguments = [sys.executable, "-m", "chaosgym.recording.worker", str(theirs.fileno()), str(self.state), str(cache_folder())]
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         self.process = subprocess.Popen(
             arguments + ([] if namespaces else ["--no-namespaces"]), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=self._errors, start_new_session=True,
@@ -133,7 +133,7 @@ class Worker:
             self.process.kill()
             self.process.wait()
         self._errors.close()
-        shutil.rmtree(self._state, ignore_errors=True)
+        shutil.rmtree(self.state, ignore_errors=True)
 
 
 class LocalPool:
@@ -181,9 +181,9 @@ class LocalPool:
                 worker.stop()
 
     @contextmanager
-    def claim(self) -> Iterator[Worker]:
+    def claim(self) -> Generator[Worker]:
         """A warm worker for the length of the block; an InfrastructureError inside burns it."""
-        worker = self._idle.get()
+        worker = self._take()
         try:
             yield worker
         except BaseException:
@@ -194,6 +194,14 @@ class LocalPool:
         else:
             self._idle.put(worker)
 
+    def _take(self) -> Worker:
+        while True:
+            try:
+                return self._idle.get(timeout=0.5)
+            except queue.Empty:
+                if not self.workers:  # the replacements of all of them failed to boot
+                    raise SandboxError("no sandbox is left in the pool; `chaosgym doctor` checks this machine") from None
+
     def _replace(self, worker: Worker) -> None:
         with self._lock:
             closing = worker not in self._all
@@ -202,7 +210,13 @@ class LocalPool:
         if closing:
             return
         fresh = self._spawn()
-        fresh.wait_ready()
+        try:
+            fresh.wait_ready()
+        except BaseException:
+            with self._lock:
+                self._all.discard(fresh)
+            fresh.stop()
+            raise
         self._idle.put(fresh)
 
     def record(self, scenario: Scenario, app: App, seed: int, out: Path, progress: Progress | None = None) -> Recorded:

@@ -128,4 +128,5 @@ def _check_steady(slo: Slo, samples: Sequence[EdgeSample], window: Window) -> No
         raise SandboxError(f"baseline not steady: {len(failed)} of {len(inside)} requests failed (allowed share {slo.errors:g})")
     p95 = float(np.percentile([s.duration for s in inside], 95))
     if p95 > slo.p95:
-        raise SandboxError(f"baseline not steady: p95 latency {p95 * 1000:.0f} ms (allowed {slo.p95 * 1000:.0f} ms); is the machine overloaded?")
+        slow = f"p95 latency {p95 * 1000:.0f} ms (allowed {slo.p95 * 1000:.0f} ms)"
+        raise SandboxError(f"baseline not steady: {slow}; is the machine overloaded?")

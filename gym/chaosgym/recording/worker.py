@@ -42,7 +42,7 @@ def _serve(control: socket.socket, state: Path, cache: Path, isolation: Isolatio
 
     try:
         uvloop.run(Jobs(control, state, cache, zygote, isolation).serve())
-    except Exception:  # the boundary of the process: the runner reads the last line as the reason
+    except Exception:  # noqa: BLE001 - the boundary of the process: the runner reads the last line as the reason
         traceback.print_exc()
         return 1
     return 0

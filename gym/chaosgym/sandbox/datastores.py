@@ -13,9 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import redis.asyncio as redis_client
@@ -23,8 +21,9 @@ import redis.asyncio as redis_client
 from chaosgym.errors import PrerequisiteError, SandboxError
 from chaosgym.sandbox.binaries import Program, find_postgres, find_redis
 from chaosgym.sandbox.namespaces import die_with_parent
+from chaosgym.services.wiring import Login
 
-__all__ = ["DATABASE", "POSTGRES_PORT", "REDIS_PORT", "Postgres", "Redis", "Role"]
+__all__ = ["DATABASE", "POSTGRES_PORT", "REDIS_PORT", "Postgres", "Redis"]
 
 POSTGRES_PORT, REDIS_PORT, DATABASE = 5432, 6379, "app"
 MAX_CONNECTIONS = 40
@@ -37,14 +36,6 @@ _SERVER_SETTINGS = {
     "log_timezone": "UTC", "timezone": "UTC", "log_line_prefix": "%m [%p] ", "log_checkpoints": "off",
     "log_lock_waits": "on", "deadlock_timeout": "120ms", "log_min_duration_statement": "150ms",
 }
-
-
-@dataclass(frozen=True)
-class Role:
-    """A login of the database; `password` is in clear, as services carry it."""
-
-    user: str
-    password: str
 
 
 def _unprivileged() -> int | None:
@@ -93,7 +84,9 @@ class Postgres:
         self.log = folder / "postgres.log"
         self.program = find_postgres()
         self._server: subprocess.Popen[bytes] | None = None
-        self._admin: asyncpg.Connection[Any] | None = None
+        self._admin: asyncpg.Connection | None = None
+        self.monitor: asyncpg.Connection | None = None
+        """For statistics alone, so that a query that hangs does not stop anything else."""
         self._roles: tuple[str, ...] = ()
 
     def launch(self, cache: Path) -> None:
@@ -128,20 +121,22 @@ class Postgres:
             await first.execute(f"create database {DATABASE}")
         await first.close()
         self._admin = await self.connect()
+        self.monitor = await self.connect()
 
     def _raise_if_dead(self, error: Exception, deadline: float) -> None:
         dead = self._server is None or self._server.poll() is not None
         if dead or time.monotonic() > deadline:
             words = self.log.read_text(errors="replace").strip().splitlines()[-2:]
-            raise SandboxError(f"PostgreSQL {self.program.path} on {self.address}:{POSTGRES_PORT} did not start: {' / '.join(words) or error}")
+            where = f"{self.program.path} on {self.address}:{POSTGRES_PORT}"
+            raise SandboxError(f"PostgreSQL {where} did not start: {' / '.join(words) or error}")
 
-    async def connect(self, database: str = DATABASE) -> asyncpg.Connection[Any]:
+    async def connect(self, database: str = DATABASE) -> asyncpg.Connection:
         """A superuser's connection over the private socket."""
         return await asyncpg.connect(host=str(self.folder), port=POSTGRES_PORT, user="postgres", database=database, timeout=2,
-                                     statement_cache_size=0, server_settings={"application_name": ""})
+                                     server_settings={"application_name": ""})
 
     @property
-    def admin(self) -> asyncpg.Connection[Any]:
+    def admin(self) -> asyncpg.Connection:
         """The worker's own connection. Raises SandboxError before `ready`."""
         if self._admin is None or self._admin.is_closed():
             raise SandboxError("PostgreSQL is not running")
@@ -152,20 +147,23 @@ class Postgres:
         """The server process."""
         return [self._server.pid] if self._server and self._server.poll() is None else []
 
-    async def reset(self, tables: Mapping[str, str], roles: Sequence[Role]) -> None:
+    async def reset(self, tables: Mapping[str, str], roles: Sequence[Login]) -> None:
         """Drop what the last episode left, load `tables` (name -> create-and-fill SQL) and make `roles`; assert it is clean."""
         admin = self.admin
-        await admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and usename is not null")
+        if self.monitor is None or self.monitor.is_closed():
+            self.monitor = await self.connect()
+        others = f"pid not in (pg_backend_pid(), {self.monitor.get_server_pid()}) and usename is not null"
+        await admin.execute(f"select pg_terminate_backend(pid) from pg_stat_activity where {others}")
         drop = "".join(f'drop role "{role}";' for role in self._roles)
-        create = "".join(f"create role \"{r.user}\" login password '{r.password}'; grant pg_read_all_data, pg_write_all_data to \"{r.user}\";"
-                         for r in roles)
+        grants = "pg_read_all_data, pg_write_all_data"
+        create = "".join(f"create role \"{r.user}\" login password '{r.password}'; grant {grants} to \"{r.user}\";" for r in roles)
         await admin.execute(f"drop schema public cascade; create schema public; grant usage on schema public to public; {drop}{create}"
                             + "".join(tables.values()) + "select pg_stat_reset();")
         self._roles = tuple(r.user for r in roles)
         await self._assert_clean(tables, roles)
         self.log.write_bytes(b"")
 
-    async def _assert_clean(self, tables: Mapping[str, str], roles: Sequence[Role]) -> None:
+    async def _assert_clean(self, tables: Mapping[str, str], roles: Sequence[Login]) -> None:
         found = await self.admin.fetchrow(
             "select (select array_agg(relname::text) from pg_class where relkind='r' and relnamespace='public'::regnamespace) as tables,"
             " (select array_agg(rolname::text) from pg_roles where rolname not like 'pg\\_%' and rolname <> 'postgres') as roles,"
@@ -178,8 +176,9 @@ class Postgres:
 
     async def stop(self) -> None:
         """Close the connection and end the server at once."""
-        if self._admin is not None:
-            self._admin.terminate()
+        for connection in (self._admin, self.monitor):
+            if connection is not None:
+                connection.terminate()
         _end(self._server, signal.SIGQUIT)
 
 
@@ -210,7 +209,8 @@ class Redis:
                 dead = self._server is None or self._server.poll() is not None
                 if dead or time.monotonic() > deadline:
                     words = self.log.read_text(errors="replace").strip().splitlines()[-1:]
-                    raise SandboxError(f"Redis {self.program.path} on {self.address}:{REDIS_PORT} did not start: {' '.join(words)}") from error
+                    where = f"{self.program.path} on {self.address}:{REDIS_PORT}"
+                    raise SandboxError(f"Redis {where} did not start: {' '.join(words)}") from error
                 await asyncio.sleep(0.005)
 
     @property

@@ -69,9 +69,9 @@ class LocalSandbox:
         self._plan = plan
         self.telemetry.clear()
         network = self._network = make_network(plan, self._postgres.address, self._redis.address, self._receiver.endpoint)
-        await asyncio.gather(self._postgres.reset(network.tables, network.roles), self._redis.reset())
+        await asyncio.gather(self._postgres.reset(network.tables, list(network.wiring.logins.values())), self._redis.reset())
         for role in plan.proxied:
-            self._links[role] = Link(*network.wiring.client[role], network.wiring.bind[role])
+            self._links[role] = Link(*network.wiring.client[role], network.direct[role])
             self._links[role].start()
         configs = service_configs(plan, network.wiring)
         await asyncio.gather(*(self._start_service(role, config) for role, config in configs.items()))
@@ -205,7 +205,7 @@ class LocalSandbox:
         return self._links[role]
 
     @asynccontextmanager
-    async def sql(self, role: str) -> AsyncGenerator[asyncpg.Connection[Any], None]:
+    async def sql(self, role: str) -> AsyncGenerator[asyncpg.Connection, None]:
         if self._kind(role) != "postgres":
             raise FaultError(f"component {role!r} is a {self._kind(role)}, not a postgres")
         connection = await self._postgres.connect()

@@ -50,7 +50,7 @@ class _Component:
     memory: int
     files: int
     log: Path
-    instances: list[Instance] = field(default_factory=lambda: [])
+    instances: list[Instance] = field(default_factory=list["Instance"])
     held: bool = False
     ends: int = 0
     defect: Mapping[str, Any] | None = None

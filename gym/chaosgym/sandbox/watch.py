@@ -11,7 +11,7 @@ from chaosgym.plan import Plan
 from chaosgym.sandbox.datastores import Postgres, Redis
 from chaosgym.sandbox.supervisor import Supervisor
 from chaosgym.telemetry.postgres import sample_postgres
-from chaosgym.telemetry.process import ProcessHistory, sample_processes
+from chaosgym.telemetry.process import ProcessSampler
 from chaosgym.telemetry.redis import sample_redis
 from chaosgym.telemetry.store import TelemetryBuffer
 
@@ -53,13 +53,13 @@ class Watch:
         return self._supervisor.pids(role)
 
     async def _sample(self, plan: Plan) -> None:
-        history = ProcessHistory()
+        sampler = ProcessSampler()
         while True:
             now = time.time_ns()
             for role, component in plan.components.items():
-                self._telemetry.metrics.extend(sample_processes(self.pids(role), component.name, now, history))
+                self._telemetry.metrics.extend(sampler.sample(self.pids(role), component.name, now))
                 if self._kinds[role] == "postgres":
-                    self._telemetry.metrics.extend(await sample_postgres(self._postgres.admin, component.name, now))
+                    self._telemetry.metrics.extend(await sample_postgres(self._postgres.monitor, component.name, now))
                 elif self._kinds[role] == "redis":
                     self._telemetry.metrics.extend(await sample_redis(self._redis.client, component.name, now))
             await asyncio.sleep(SAMPLE_EVERY)

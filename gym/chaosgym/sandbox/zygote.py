@@ -76,10 +76,14 @@ class Zygote:
             self._on_exit(message["exit"], message["code"])
 
     async def fork(self, config: ServiceConfig, log: Path, files: int) -> tuple[int, socket.socket]:
-        """Fork one service; its stdout and stderr append to `log`, its soft limit of open files is `files`."""
+        """Fork one service; its stdout and stderr append to `log`, its soft limit of open files is `files`. Raises SandboxError."""
         future: asyncio.Future[tuple[int, socket.socket]] = asyncio.get_running_loop().create_future()
+        order = {"fork": {"config": config.to_json(), "log": str(log), "files": files}}
+        try:
+            self._socket.send(json.dumps(order).encode())
+        except OSError as error:
+            raise SandboxError(f"the zygote is gone: {error}") from error
         self._pending.append(future)
-        self._socket.send(json.dumps({"fork": {"config": config.to_json(), "log": str(log), "files": files}}).encode())
         return await asyncio.wait_for(future, 10)
 
 
@@ -147,7 +151,7 @@ def _service(order: dict[str, Any], control: socket.socket) -> NoReturn:
         run(ServiceConfig.from_json(order["config"]), control)
     except SystemExit as leave:
         code = leave.code if isinstance(leave.code, int) else 1
-    except BaseException:  # a program that dies of an exception prints it and exits 1, as under any supervisor
+    except BaseException:  # noqa: BLE001 - a program that dies of an exception prints it and exits 1, as under any supervisor
         traceback.print_exc()
         code = 1
     sys.stdout.flush()

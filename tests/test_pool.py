@@ -1,0 +1,147 @@
+"""The pool of local sandboxes: real episodes, and nothing left of it after any kind of end."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from chaosgym.episode import read_episode, validate_episode
+from chaosgym.errors import InfrastructureError, PrerequisiteError
+from chaosgym.recording.pool import LocalPool, episode_id
+from chaosgym.recording.record import Summary, plan_tasks, record
+from chaosgym.sandbox.namespaces import probe
+from chaosgym.scenarios import load_app, load_scenario
+from chaosgym.truth import read_truth
+
+pytestmark = pytest.mark.sandbox
+
+RUNNER = """
+import sys, time
+from pathlib import Path
+from chaosgym.recording.pool import LocalPool
+from chaosgym.scenarios import load_app, load_scenario
+with LocalPool(1, namespaces=sys.argv[2] == "yes") as pool:
+    print(pool.workers[0].state, flush=True)
+    scenario = load_scenario("process-crash")
+    for seed in range(50):
+        pool.record(scenario, load_app("shop"), seed, Path(sys.argv[1]))
+"""
+
+
+def _left(state: str) -> list[str]:
+    """Processes that mention the worker's state folder, and the folder itself."""
+    found = [state] if Path(state).exists() else []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if state in line:
+                found.append(f"{entry.name}: {line}")
+    return found
+
+
+def _wait_until_gone(state: str, seconds: float = 8.0) -> list[str]:
+    deadline = time.monotonic() + seconds
+    while (left := _left(state)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("namespaces", ["yes", "no"])
+def test_nothing_is_left_when_the_runner_is_killed_in_mid_episode(tmp_path: Path, how: signal.Signals, namespaces: str) -> None:
+    runner = subprocess.Popen(
+        [sys.executable, "-c", RUNNER, str(tmp_path), namespaces], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert runner.stdout is not None
+    state = runner.stdout.readline().strip()
+    time.sleep(1.5)
+    assert _left(state), "the sandbox runs"
+    runner.send_signal(how)
+    runner.wait(20)
+    runner.stdout.close()
+    assert _wait_until_gone(state) == []
+    assert [p.name for p in tmp_path.iterdir() if (p / "episode.json").exists() and not (p / "truth.json").exists()] == []
+
+
+def test_a_fault_is_recorded_with_its_truth_apart(tmp_path: Path) -> None:
+    scenario, app = load_scenario("process-crash"), load_app("shop")
+    with LocalPool(1) as pool:
+        state = str(pool.workers[0].state)
+        recorded = pool.record(scenario, app, 3, tmp_path)
+    assert recorded.status == "ok", recorded.reason
+    episode, truth = validate_episode(recorded.path), read_truth(recorded.path)
+    assert [c.fault for c in truth.causes] == ["process.crash"]
+    assert truth.visible
+    assert truth.causes[0].component in {c.name for c in episode.header.components}
+    assert all(episode.tables[signal_].num_rows > 10 for signal_ in ("logs", "spans", "metrics"))
+    assert _wait_until_gone(state) == []
+
+
+def test_without_namespaces_the_same_scenario_runs(tmp_path: Path) -> None:
+    with LocalPool(1, namespaces=False) as pool:
+        recorded = pool.record(load_scenario("network-partition"), load_app("shop"), 5, tmp_path)
+    assert recorded.status == "ok", recorded.reason
+    assert read_truth(recorded.path).visible
+
+
+def test_a_killed_worker_is_an_unscorable_episode_and_is_replaced(tmp_path: Path) -> None:
+    scenario, app = load_scenario("process-crash"), load_app("shop")
+    tasks = plan_tasks([scenario], {"shop": app}, 2, seed=0, split=None)
+    with LocalPool(1) as pool:
+        pool.workers[0].process.kill()
+        summary = record(tasks, pool, tmp_path, lambda task, outcome: None)
+        assert (summary.recorded, summary.unscorable) == (2, 1)
+    assert "worker" in read_episode(tmp_path / tasks[0].id).header.reason
+
+
+def test_recording_again_records_only_what_is_missing(tmp_path: Path) -> None:
+    scenario, app = load_scenario("process-hang"), load_app("shop")
+    tasks = plan_tasks([scenario], {"shop": app}, 2, seed=0, split=None)
+    with LocalPool(2) as pool:
+        first = record(tasks[:1], pool, tmp_path, lambda task, outcome: None)
+        before = (tmp_path / tasks[0].id / "episode.json").read_bytes()
+        second = record(tasks, pool, tmp_path, lambda task, outcome: None)
+    assert first == Summary(recorded=1, skipped=0, unscorable=first.unscorable, invisible=first.invisible)
+    assert (second.recorded, second.skipped) == (2, 1)
+    assert (tmp_path / tasks[0].id / "episode.json").read_bytes() == before
+
+
+def test_an_exception_in_the_block_stops_the_workers() -> None:
+    states: list[str] = []
+
+    def fail() -> None:
+        with LocalPool(1) as pool:
+            states.append(str(pool.workers[0].state))
+            raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        fail()
+    assert _wait_until_gone(states[0]) == []
+
+
+def test_a_full_or_read_only_disk_is_one_clear_error(tmp_path: Path) -> None:
+    out = tmp_path / "file"
+    out.write_text("not a folder")
+    with LocalPool(1) as pool, pytest.raises((InfrastructureError, PrerequisiteError), match="file"):
+        pool.record(load_scenario("healthy-steady"), load_app("shop"), 1, out)
+
+
+def test_the_name_of_an_episode_is_stable_and_says_nothing() -> None:
+    scenario, app = load_scenario("process-crash"), load_app("shop")
+    name = episode_id(scenario, app, 7)
+    assert name == episode_id(scenario, app, 7) != episode_id(scenario, app, 8)
+    assert len(name) == 16
+    assert set(name[1:]) <= set("0123456789abcdef")
+
+
+def test_the_probe_says_why_there_are_no_namespaces() -> None:
+    isolation = probe()
+    assert isolation.namespaced == (isolation.reason == "")
