@@ -1,0 +1,109 @@
+"""The HTTP side of a service: routes, spans, access log, and how failures become answers."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+from opentelemetry.trace import Span, SpanKind, set_span_in_context
+
+from chaosgym.services.config import EndpointConfig
+from chaosgym.services.failure import Failure
+from chaosgym.services.instruments import Instruments, describe, failed, read_traceparent, trace_of
+from chaosgym.services.journal import Journal
+from chaosgym.services.rules import Rule
+from chaosgym.services.steps import Steps
+from chaosgym.services.work import Work
+
+__all__ = ["Handlers"]
+
+_REQUESTS = 40
+"""Served on one connection before the client is told to open another, as nginx's keepalive_requests."""
+_HEALTH = "/healthz"
+
+
+class Handlers:
+    """Called by the server for every request."""
+
+    def __init__(self, endpoints: tuple[EndpointConfig, ...], steps: Steps, instruments: Instruments, journal: Journal, rule: Callable[[], Rule | None]) -> None:
+        self._routes = [(e, _pattern(e.route)) for e in endpoints]
+        self._steps, self._instruments, self._journal, self._rule = steps, instruments, journal, rule
+        self.draining = False
+        """Connections are closed after the answer."""
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; never raises."""
+        begin = time.perf_counter()
+        path = request.rel_url.raw_path
+        endpoint, item = self._find(request.method, path)
+        if endpoint is None:
+            return self._reply(request, 200 if path == _HEALTH else 404, {"status": "ok"} if path == _HEALTH else {"error": "not found"})
+        item = await _item(request) if item is None else item
+        attributes = {"http.request.method": request.method, "url.path": path, "http.route": endpoint.route}
+        parent = read_traceparent(request.headers.get("traceparent"))
+        span = self._instruments.start(f"{request.method} {endpoint.route}", SpanKind.SERVER, parent, attributes)
+        self._instruments.active += 1
+        status, body = await self._answer(endpoint, path, item, span)
+        self._instruments.active -= 1
+        span.set_attribute("http.response.status_code", status)
+        span.end()
+        seconds = time.perf_counter() - begin
+        self._instruments.served(seconds, request.method, endpoint.route, status)
+        self._journal.access(request.method, path, status, seconds, trace_of(span))
+        return self._reply(request, status, body)
+
+    def _find(self, method: str, path: str) -> tuple[EndpointConfig | None, int | None]:
+        for endpoint, pattern in self._routes:
+            if endpoint.method == method and (match := pattern.fullmatch(path)):
+                return endpoint, int(match[1]) if match.lastindex else None
+        return None, None
+
+    async def _answer(self, endpoint: EndpointConfig, path: str, item: int, span: Span) -> tuple[int, Any]:
+        work = Work(item, set_span_in_context(span), trace_of(span))
+        try:
+            result = await self._steps.run(endpoint.steps, work)
+            if rule := self._rule():
+                rule(item)
+            return 200, {"id": item, "result": result}
+        except Failure as failure:
+            failed(span, failure)
+            self._journal.log("ERROR", "request_failed", work.trace, method=endpoint.method, path=path, status=failure.status, error=failure.text)
+            return failure.status, {"error": failure.text}
+        except Exception as error:  # noqa: BLE001 - the boundary of a request: whatever bug it hits becomes a 500
+            failed(span, error)
+            self._journal.log("ERROR", "unhandled", work.trace, error, method=endpoint.method, path=path)
+            return 500, {"error": describe(error)}
+
+    def _reply(self, request: web.BaseRequest, status: int, body: Any) -> web.Response:
+        response = web.Response(status=status, body=json.dumps(body).encode(), content_type="application/json")
+        if self.draining or _count(request) >= _REQUESTS:
+            response.force_close()
+        return response
+
+
+def _pattern(route: str) -> re.Pattern[str]:
+    before, brace, rest = route.partition("{")
+    return re.compile(f"{re.escape(before)}(\\d+){re.escape(rest.partition('}')[2])}" if brace else re.escape(route))
+
+
+async def _item(request: web.BaseRequest) -> int:
+    """From the query or the body; 1 where neither names one."""
+    text = request.query.get("id", "")
+    if not text and request.can_read_body:
+        body = await request.json()
+        text = str(body.get("id", "")) if isinstance(body, dict) else ""
+    return int(text) if text.isascii() and text.isdigit() else 1
+
+
+def _count(request: web.BaseRequest) -> int:
+    """Requests seen on this connection."""
+    transport = request.transport
+    protocol: Any = request.protocol
+    if transport is None:
+        return 0
+    protocol.served = getattr(protocol, "served", 0) + 1
+    return protocol.served

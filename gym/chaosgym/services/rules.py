@@ -1,0 +1,139 @@
+"""Business rules with a bug: small functions that throw real exceptions on some of the records they are given.
+
+Each flavour is a bug of a kind that reviews miss - a missing case, an empty list, a null - with names drawn
+from a vocabulary. Which items have the awkward record is a hash of the item, so the same input always fails.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import linecache
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any
+
+from chaosgym.services.trace import application_folder
+
+__all__ = ["BUGS", "Bug", "Rule", "compile_rule", "is_affected"]
+
+Rule = Callable[[int], object]
+"""Applied to the item of a request."""
+
+_NOUNS = ("discount", "tax", "loyalty", "shipping", "quota", "rebate", "margin", "bundle", "credit", "voucher", "tariff", "surcharge")
+_VERBS = ("resolve", "apply", "compute", "derive", "normalize", "lookup", "prepare", "validate")
+_MODULES = ("pricing", "rules", "policy", "mapping", "enrichment", "validation", "normalizers", "calculator", "eligibility")
+
+
+@dataclass(frozen=True)
+class Bug:
+    """`source` defines `{verb}_{noun}(record)`; it works on a record with `usual` and throws on one with `awkward`."""
+
+    source: str
+    usual: object
+    awkward: object
+
+
+BUGS: tuple[Bug, ...] = (
+    Bug('''
+FACTORS = {{"standard": 1.0, "member": 0.92, "partner": 0.85}}
+
+def {inner}(record):
+    return FACTORS[record["{noun}"]]
+
+def {outer}(record):
+    return round(record["amount"] * {inner}(record), 2)
+''', "member", "trial"),
+    Bug('''
+def {inner}(entry):
+    return entry["rate"] if entry["active"] else 0.0
+
+def {outer}(record):
+    return record["amount"] * (1 - {inner}(record["{noun}"]))
+''', {"rate": 0.1, "active": True}, None),
+    Bug('''
+def {inner}(value):
+    return int(value)
+
+def {outer}(record):
+    return record["amount"] + {inner}(record["{noun}"]) / 100
+''', "250", "12.50"),
+    Bug('''
+def {outer}(record):
+    units = sum(record["{noun}"])
+    return record["amount"] / units
+''', (1, 2), (0, 0)),
+    Bug('''
+def {inner}(entries):
+    latest = sorted(entries)[-1]
+    return latest
+
+def {outer}(record):
+    return record["amount"] - {inner}(record["{noun}"])
+''', (3, 1), ()),
+    Bug('''
+import json
+
+def {inner}(text):
+    return json.loads(text)
+
+def {outer}(record):
+    options = {inner}(record["{noun}"])
+    return record["amount"] * options.get("factor", 1)
+''', '{"factor": 1}', ""),
+    Bug('''
+def {inner}(owner):
+    return owner.strip().lower()
+
+def {outer}(record):
+    return {inner}(record["{noun}"]), record["amount"]
+''', " Acme ", None),
+    Bug('''
+def {inner}(raw):
+    return raw.decode("utf-8")
+
+def {outer}(record):
+    return len({inner}(record["{noun}"])) + record["amount"]
+''', b"cafe", b"caf\xe9"),
+    Bug('''
+from decimal import Decimal
+
+def {outer}(record):
+    extra = Decimal(record["{noun}"])
+    return float(extra) + record["amount"]
+''', "1234.50", "1.234,50"),
+    Bug('''
+from datetime import date
+
+def {inner}(text):
+    return date.fromisoformat(text)
+
+def {outer}(record):
+    return {inner}(record["{noun}"]).toordinal() + record["amount"]
+''', "2026-02-28", "2026-02-30"),
+)  # fmt: skip
+
+
+def is_affected(item: int, share: float, flavour: int) -> bool:
+    """Whether the record of `item` is awkward: the same answer always, for about `share` of all items."""
+    digest = hashlib.blake2b(f"{flavour}:{item}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest) < share * 2**32
+
+
+def compile_rule(service: str, flavour: int, share: float) -> Rule:
+    """The rule of one flavour as code of `service`, which throws on `share` of the items."""
+    draw = random.Random(f"rule:{flavour}")
+    bug, noun, verbs = BUGS[flavour % len(BUGS)], draw.choice(_NOUNS), draw.sample(_VERBS, 2)
+    outer = f"{verbs[0]}_{noun}"
+    source = "\n" * draw.randrange(8, 90) + bug.source.format(outer=outer, inner=f"_{verbs[1]}_{noun}", noun=noun).lstrip("\n")
+    code = _code(source, f"{application_folder(service)}/{draw.choice(_MODULES)}.py")
+    scope: dict[str, Any] = {}
+    exec(code, scope)  # source of this module, not of a user
+    function = scope[outer]
+    return lambda item: function({"id": item, "amount": item * 7 % 400 + 1, noun: bug.awkward if is_affected(item, share, flavour) else bug.usual})
+
+
+def _code(source: str, filename: str) -> CodeType:
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)  # tracebacks quote the lines
+    return compile(source, filename, "exec")
