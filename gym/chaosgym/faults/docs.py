@@ -69,7 +69,7 @@ def _symptom(symptom: Symptom) -> str:
     where = _WHERE[symptom.where]
     if symptom.signal == "log":
         pattern = symptom.pattern.removeprefix("(?i)")
-        return f"{where}: log lines match `{pattern}`".replace("|", "\\|")
+        return f"{where}: log lines match `{pattern}`"
     if symptom.signal == "down":
         return f"{where}: silent or gone"
     return f"{where}: {symptom.signal} {symptom.direction}"

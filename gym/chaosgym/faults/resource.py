@@ -15,7 +15,7 @@ from chaosgym.faults.undo import unless_dead
 from chaosgym.sandbox.base import Capability, Sandbox
 from chaosgym.units import Count, Number, Size
 
-__all__ = ["Cpu", "FileDescriptors", "MemoryLeak"]
+__all__ = ["Cpu", "FileDescriptors", "MemoryLeak", "nth_free"]
 
 _PROGRAMS = frozenset({"gateway", "service", "worker"})
 
@@ -164,10 +164,11 @@ def _limit_with_spare(sandbox: Sandbox, role: str, spare: int) -> int:
     pids = sandbox.processes(role)
     if not pids:
         raise FaultError(f"resource.file_descriptors: component {role!r} has no process; it must run before it can be limited")
-    return min(_nth_free(file_numbers(pid), spare) for pid in pids)
+    return min(nth_free(file_numbers(pid), spare) for pid in pids)
 
 
-def _nth_free(numbers: set[int], skip: int) -> int:
+def nth_free(numbers: set[int], skip: int) -> int:
+    """The lowest number that is not in `numbers`, after `skip` others."""
     number = 0
     while True:
         if number not in numbers:
