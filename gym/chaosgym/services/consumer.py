@@ -84,6 +84,6 @@ class Consumer:
             self._journal.log("ERROR", "message_failed", work.trace, message=message, stream=stream, error=describe(error))
         except Exception as error:  # noqa: BLE001 - the boundary of a message: a bug costs the message, not the worker
             failed(span, error)
-            self._journal.log("ERROR", "message_failed", work.trace, error, message=message, stream=stream, error=describe(error))
+            self._journal.log("ERROR", "message_failed", work.trace, raised=error, message=message, stream=stream, error=describe(error))
         finally:
             span.end()

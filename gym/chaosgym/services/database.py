@@ -100,7 +100,7 @@ class Database:
                     return await self._execute(step, work.item)
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
                 failure = _failure(error, self._peer.host, step.timeout)
-                self._journal.log("ERROR", "query_failed", work.trace, error if failure.status == 500 else None, table=step.table, operation=verb,
+                self._journal.log("ERROR", "query_failed", work.trace, raised=error if failure.status == 500 else None, table=step.table, operation=verb,
                                   error=failure.text)
                 raise failure from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from chaosgym.services.work import Work
 __all__ = ["Handlers"]
 
 _REQUESTS = 40
-"""Served on one connection before the client is told to open another, as nginx's keepalive_requests."""
+"""Served on one connection on average before the client is told to open another, as nginx's keepalive_requests."""
 _HEALTH = "/healthz"
 
 
@@ -41,7 +42,7 @@ class Handlers:
         path = request.rel_url.raw_path
         endpoint, item = self._find(request.method, path)
         if endpoint is None:
-            return self._reply(request, 200 if path == _HEALTH else 404, {"status": "ok"} if path == _HEALTH else {"error": "not found"})
+            return self._reply(200 if path == _HEALTH else 404, {"status": "ok"} if path == _HEALTH else {"error": "not found"})
         item = await _item(request) if item is None else item
         attributes = {"http.request.method": request.method, "url.path": path, "http.route": endpoint.route}
         parent = read_traceparent(request.headers.get("traceparent"))
@@ -54,7 +55,7 @@ class Handlers:
         seconds = time.perf_counter() - begin
         self._instruments.served(seconds, request.method, endpoint.route, status)
         self._journal.access(request.method, path, status, seconds, trace_of(span))
-        return self._reply(request, status, body)
+        return self._reply(status, body)
 
     def _find(self, method: str, path: str) -> tuple[EndpointConfig | None, int | None]:
         for endpoint, pattern in self._routes:
@@ -75,12 +76,12 @@ class Handlers:
             return failure.status, {"error": failure.text}
         except Exception as error:  # noqa: BLE001 - the boundary of a request: whatever bug it hits becomes a 500
             failed(span, error)
-            self._journal.log("ERROR", "unhandled", work.trace, error, method=endpoint.method, path=path)
+            self._journal.log("ERROR", "unhandled", work.trace, raised=error, method=endpoint.method, path=path)
             return 500, {"error": describe(error)}
 
-    def _reply(self, request: web.BaseRequest, status: int, body: Any) -> web.Response:
+    def _reply(self, status: int, body: Any) -> web.Response:
         response = web.Response(status=status, body=json.dumps(body).encode(), content_type="application/json")
-        if self.draining or _count(request) >= _REQUESTS:
+        if self.draining or random.random() * _REQUESTS < 1:
             response.force_close()
         return response
 
@@ -97,13 +98,3 @@ async def _item(request: web.BaseRequest) -> int:
         body = await request.json()
         text = str(body.get("id", "")) if isinstance(body, dict) else ""
     return int(text) if text.isascii() and text.isdigit() else 1
-
-
-def _count(request: web.BaseRequest) -> int:
-    """Requests seen on this connection."""
-    transport = request.transport
-    protocol: Any = request.protocol
-    if transport is None:
-        return 0
-    protocol.served = getattr(protocol, "served", 0) + 1
-    return protocol.served

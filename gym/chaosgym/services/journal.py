@@ -43,9 +43,10 @@ class Journal:
         self._second, self._stamp = -1, ""
         self._write: Callable[[Level, str, dict[str, Any], Trace, str], str] = getattr(self, f"_{style}")
 
-    def log(self, level: Level, event: str, trace: Trace = _NO_TRACE, error: BaseException | None = None, **fields: Any) -> None:
-        """One record: the phrase of `event` filled from `fields`; with `error` its traceback follows."""
-        self.line(level, self._phrases[event].format_map(fields), trace, format_traceback(error, self._name) if error else "")
+    def log(self, level: Level, event: str, trace: Trace = _NO_TRACE, raised: BaseException | None = None, **fields: Any) -> None:
+        """One record: the phrase of `event` filled from `fields`; with `raised` its traceback follows."""
+        stack = format_traceback(raised, self._name) if raised else ""
+        self.line(level, self._phrases[event].format_map(fields), trace, stack)
 
     def access(self, method: str, path: str, status: int, seconds: float, trace: Trace) -> None:
         """The line of a served request."""
