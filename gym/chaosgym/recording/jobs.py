@@ -24,76 +24,70 @@ from chaosgym.recording.timeline import Progress, make_faults, run_timeline
 from chaosgym.recording.visibility import symptoms_seen
 from chaosgym.sandbox.local import LocalSandbox
 from chaosgym.sandbox.namespaces import Isolation
-from chaosgym.sandbox.zygote import Zygote
 from chaosgym.scenario import Scenario
 from chaosgym.services.load import LoadGenerator
 
-__all__ = ["Jobs"]
+__all__ = ["serve"]
 
 _OVERRUN = 25.0
 """Seconds beyond the timeline's own length after which an episode counts as hung."""
 
 
-class Jobs:
-    """Serves one socket; see the module docstring."""
+async def serve(control: socket.socket, sandbox: LocalSandbox, isolation: Isolation) -> None:
+    """Boot the sandbox, then answer jobs until the runner closes the socket."""
+    reader, writer = await asyncio.open_connection(sock=control, limit=2**22)
+    try:
+        await sandbox.boot()
+    except (ChaosgymError, OSError) as error:
+        await _say(writer, {"failed": str(error), "exit_code": getattr(error, "exit_code", 3)})
+        return
+    await _say(writer, {"ready": True, "namespaced": isolation.namespaced, "reason": isolation.reason})
+    while line := await reader.readline():
+        await _say(writer, await _answer(sandbox, json.loads(line), writer))
+    await sandbox.close()
 
-    def __init__(self, control: socket.socket, state: Path, cache: Path, zygote: Zygote, isolation: Isolation) -> None:
-        self._control, self._isolation = control, isolation
-        self._sandbox = LocalSandbox(state, cache, zygote)
 
-    async def serve(self) -> None:
-        """Boot, then answer jobs until the runner closes the socket."""
-        reader, writer = await asyncio.open_connection(sock=self._control, limit=2**22)
-        try:
-            await self._sandbox.boot()
-        except (ChaosgymError, OSError) as error:
-            await _say(writer, {"failed": str(error), "exit_code": getattr(error, "exit_code", 3)})
-            return
-        await _say(writer, {"ready": True, "namespaced": self._isolation.namespaced, "reason": self._isolation.reason})
-        while line := await reader.readline():
-            await _say(writer, await self._answer(json.loads(line), writer))
-        await self._sandbox.close()
+async def _answer(sandbox: LocalSandbox, job: dict[str, Any], writer: asyncio.StreamWriter) -> dict[str, Any]:
+    def progress(phase: str, detail: str) -> None:
+        if job["progress"]:
+            writer.write(_line({"progress": phase, "detail": detail}))
 
-    async def _answer(self, job: dict[str, Any], writer: asyncio.StreamWriter) -> dict[str, Any]:
-        def progress(phase: str, detail: str) -> None:
-            if job["progress"]:
-                writer.write(_line({"progress": phase, "detail": detail}))
+    app, scenario = App.model_validate(job["app"]), Scenario.model_validate(job["scenario"])
+    plan = draw_plan(app, scenario, job["seed"])
+    line = scenario.spec.timeline
+    done: dict[str, Any]
+    try:
+        async with asyncio.timeout(_OVERRUN + line.warmup + line.baseline + line.incident + line.recovery):
+            done = await _record(sandbox, plan, job, progress)
+    except (InfrastructureError, TimeoutError, OSError) as error:
+        done = _record_failure(plan, job, str(error) or "timed out: the sandbox hung")
+    try:
+        await sandbox.stop()
+    except (InfrastructureError, OSError) as error:
+        done["burn"] = str(error)
+    return done
 
-        app, scenario = App.model_validate(job["app"]), Scenario.model_validate(job["scenario"])
-        plan = draw_plan(app, scenario, job["seed"])
-        line = scenario.spec.timeline
-        done: dict[str, Any]
-        try:
-            async with asyncio.timeout(_OVERRUN + line.warmup + line.baseline + line.incident + line.recovery):
-                done = await self._record(plan, job, progress)
-        except (InfrastructureError, TimeoutError, OSError) as error:
-            done = _record_failure(plan, job, str(error) or "timed out: the sandbox hung")
-        try:
-            await self._sandbox.stop()
-        except (InfrastructureError, OSError) as error:
-            done["burn"] = str(error)
-        return done
 
-    async def _record(self, plan: Plan, job: dict[str, Any], progress: Progress) -> dict[str, Any]:
-        progress("start", f"{len(plan.components)} components of {plan.app.metadata.name}")
-        await self._sandbox.start(plan)
-        progress("serving", "every service listens")
-        load = LoadGenerator(plan, *self._sandbox.entry_address, seed=plan.seed)
-        await load.start()
-        try:
-            marks = await run_timeline(self._sandbox, load, progress)
-        finally:
-            await load.stop()
-        self._sandbox.telemetry.spans.extend(load.rows())
-        await self._sandbox.stop()
-        self._sandbox.collect_logs()
-        header = make_header(plan, job["id"], "local", marks, self._sandbox.programs)
-        tables = self._sandbox.telemetry.tables((marks.baseline.start, (marks.recovery or marks.incident).end))
-        faults = {plan.components[fault.target].name: fault for fault in make_faults(plan)}
-        seen = symptoms_seen(faults, tables, header) if faults else ()
-        truth = make_truth(plan, marks, seen)
-        path = await asyncio.to_thread(write_episode, Path(job["out"]), header, tables, truth)
-        return {"done": str(path), "status": "ok", "visible": truth.visible}
+async def _record(sandbox: LocalSandbox, plan: Plan, job: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    progress("start", f"{len(plan.components)} components of {plan.app.metadata.name}")
+    await sandbox.start(plan)
+    progress("serving", "every service listens")
+    load = LoadGenerator(plan, *sandbox.entry_address, seed=plan.seed)
+    await load.start()
+    try:
+        marks = await run_timeline(sandbox, load, progress)
+    finally:
+        await load.stop()
+    sandbox.telemetry.spans.extend(load.rows())
+    await sandbox.stop()
+    sandbox.collect_logs()
+    header = make_header(plan, job["id"], "local", marks, sandbox.programs)
+    tables = sandbox.telemetry.tables((marks.baseline.start, (marks.recovery or marks.incident).end))
+    faults = {plan.components[fault.target].name: fault for fault in make_faults(plan)}
+    seen = symptoms_seen(faults, tables, header) if faults else ()
+    truth = make_truth(plan, marks, seen)
+    path = await asyncio.to_thread(write_episode, Path(job["out"]), header, tables, truth)
+    return {"done": str(path), "status": "ok", "visible": truth.visible}
 
 
 def _record_failure(plan: Plan, job: dict[str, Any], reason: str) -> dict[str, Any]:

@@ -38,10 +38,11 @@ def _serve(control: socket.socket, state: Path, cache: Path, isolation: Isolatio
     zygote = Zygote(inherited=(control,))  # before any event loop, thread or large import
     import uvloop
 
-    from chaosgym.recording.jobs import Jobs
+    from chaosgym.recording.jobs import serve
+    from chaosgym.sandbox.local import LocalSandbox
 
     try:
-        uvloop.run(Jobs(control, state, cache, zygote, isolation).serve())
+        uvloop.run(serve(control, LocalSandbox(state, cache, zygote), isolation))
     except Exception:  # noqa: BLE001 - the boundary of the process: the runner reads the last line as the reason
         traceback.print_exc()
         return 1

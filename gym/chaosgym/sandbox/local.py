@@ -60,6 +60,7 @@ class LocalSandbox:
 
     async def boot(self) -> None:
         """Start what lives as long as the worker. Raises SandboxError or PrerequisiteError."""
+        self._supervisor.attach()
         self._redis.launch()
         self._postgres.launch(self._cache)
         await asyncio.gather(self._redis.ready(), self._postgres.ready(), self._receiver.start(draw_address(), _OTLP_PORT))

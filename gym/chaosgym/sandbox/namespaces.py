@@ -138,8 +138,10 @@ def _wait(worker: int, lifeline: int, state: Path) -> None:
     for fd in (0, 1):
         os.close(fd)
     watch = os.pidfd_open(worker)
-    ready, _, _ = select.select([lifeline, watch], [], [])
-    if watch not in ready:
+    ends = select.poll()
+    ends.register(lifeline, 0)  # hang-up alone: the worker reads what comes over it
+    ends.register(watch, select.POLLIN)
+    if all(fd == lifeline for fd, _ in ends.poll()):
         os.kill(worker, signal.SIGKILL)
     _, status = os.waitpid(worker, 0)
     _kill_orphans()

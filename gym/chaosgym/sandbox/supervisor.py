@@ -63,7 +63,10 @@ class Supervisor:
         self._zygote, self._notice, self._on_down, self._on_up = zygote, notice, on_down, on_up
         self._components: dict[str, _Component] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        zygote.attach(self._ended)
+
+    def attach(self) -> None:
+        """Hear of the ends of processes, in the running loop."""
+        self._zygote.attach(self._ended)
 
     async def start(self, role: str, config: ServiceConfig, *, memory: int, files: int, log: Path) -> None:
         """Start a component and wait until it listens. Raises SandboxError when it does not."""
