@@ -1,0 +1,80 @@
+"""What watches a run: metrics written down, the clock, and guards that stop what can't learn.
+
+A trainer's loop must not be left by an exception in the midst of a step, so guards ask it to stop and `check` raises after.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+
+from chaosgym.errors import ChaosgymError
+
+if TYPE_CHECKING:
+    from chaosgym.training.optimizer import Schedule
+    from chaosgym.training.run import Run
+
+__all__ = ["Clock", "FiniteLoss", "Guard", "Metrics", "TrainingStopped"]
+
+
+class TrainingStopped(ChaosgymError):
+    """A guard saw that going on would teach nothing."""
+
+
+class Metrics(TrainerCallback):
+    """Writes each log of the trainer to metrics.jsonl, with the seconds since the loop began."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._began = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the clock."""
+        self._began = time.monotonic()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Append a line."""
+        kept = {key: value for key, value in (logs or {}).items() if isinstance(value, int | float) and math.isfinite(value)}
+        if state.is_world_process_zero:
+            self._run.log({"step": state.global_step, "seconds": round(time.monotonic() - self._began, 2), **kept})
+
+
+class Clock(TrainerCallback):
+    """Ends the loop, with a checkpoint, when the schedule is out of time."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Ask for the end."""
+        if self._schedule.out_of_time:
+            control.should_save = control.should_training_stop = True
+
+
+class Guard(TrainerCallback):
+    """Stops the loop with a reason."""
+
+    reason = ""
+
+    def stop(self, control: Any, reason: str) -> None:
+        """Ask for the end and remember why."""
+        self.reason = reason
+        control.should_training_stop = True
+
+    def check(self) -> None:
+        """Raise TrainingStopped when this guard has stopped the loop."""
+        if self.reason:
+            raise TrainingStopped(self.reason)
+
+
+class FiniteLoss(Guard):
+    """Stops when the loss is no longer a number."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Look at the loss just logged."""
+        loss = (logs or {}).get("loss", 0.0)
+        if isinstance(loss, float) and not math.isfinite(loss):
+            self.stop(control, f"the loss is {loss} at step {state.global_step}: lower learning_rate or muon_learning_rate and start again")

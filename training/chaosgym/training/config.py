@@ -1,0 +1,149 @@
+"""What a training command needs to know: one YAML file per command, few knobs, all with defaults that work.
+
+    Training                 what every command shares: model, episodes, output, steps, rates
+    ├── PretrainConfig       reads reports; makes a nano model from nothing
+    ├── SftConfig            answers them
+    └── GrpoConfig           answers them better
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field, model_validator
+
+from chaosgym.document import Strict, read_document
+
+__all__ = ["GrpoConfig", "Lora", "NanoShape", "PretrainConfig", "SftConfig", "Training", "read_config"]
+
+NANO = "nano"
+C = TypeVar("C", bound="Training")
+
+
+class NanoShape(Strict):
+    """A Qwen3 model small enough for a CPU: wide and shallow."""
+
+    hidden: Annotated[int, Field(ge=32, le=1024, multiple_of=32)] = 256
+    """Width; heads are 64 wide (32 below 128) and the feed-forward layers 2.75 times the width."""
+    layers: Annotated[int, Field(ge=1, le=24)] = 4
+    positions: Annotated[int, Field(ge=128, le=32_768)] = 2048
+    """Longest prompt and answer together, in tokens."""
+    vocabulary: Annotated[int, Field(ge=700, le=32_000)] = 1024
+    """Tokens at most; the closed words take about 400."""
+
+
+class Lora(Strict):
+    """Low-rank adapters for models too large to train whole."""
+
+    rank: Annotated[int, Field(ge=1, le=512)] = 16
+    alpha: Annotated[float, Field(gt=0)] = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Training(Strict):
+    """Shared by all commands."""
+
+    model: str = NANO
+    """`nano` for a new model from nothing, a model folder, or a hub id such as Qwen/Qwen3-0.6B."""
+    nano: NanoShape = NanoShape()
+    """Shape of a new model; ignored for an existing one."""
+    episodes: Annotated[tuple[Path, ...], Field(min_length=1)]
+    """Folders of recorded episodes; only those of split train are used."""
+    out: Path
+    """Run directory; the trained model lands in its `model` folder."""
+    rendering: Literal["compact", "readable"] | None = None
+    """Which report the model reads; what its folder says when not given, compact for nano, readable for others."""
+    budget: Annotated[int, Field(ge=50, le=100_000)] = 350
+    """Tokens of report."""
+    seed: int = 0
+    steps: Annotated[int, Field(ge=1)] = 100
+    """Updates of the weights."""
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """Time limit of the training loop: the learning rate reaches its end by then, whatever step it is."""
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Sequences per update."""
+    micro_batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Sequences in memory at a time; the whole batch when not given. Must divide it."""
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-3
+    """Of AdamW at its highest."""
+    muon_learning_rate: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    """Of Muon, which then moves the matrices inside the layers; 0 leaves all to AdamW."""
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of the run in which the rates rise from 0; after it they fall linearly."""
+    lora: Lora | None = None
+    """Train adapters instead of all weights; for models other than nano."""
+    save_every: Annotated[int, Field(ge=1)] = 50
+    """Steps between checkpoints; the last two are kept."""
+    log_every: Annotated[int, Field(ge=1)] = 10
+    """Steps between lines of metrics.jsonl."""
+    report_to: tuple[Literal["trackio", "tensorboard", "wandb"], ...] = ()
+    """Where metrics go besides metrics.jsonl."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Training:
+        if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
+            raise ValueError(f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}")
+        if self.lora is not None and self.model == NANO:
+            raise ValueError("lora adapts an existing model and nano is made from nothing: drop lora or name a model")
+        return self
+
+    @property
+    def micro(self) -> int:
+        """Sequences in memory at a time."""
+        return self.micro_batch_size or self.batch_size
+
+
+class PretrainConfig(Training):
+    """Learn to read reports: what stands where, which is which. No diagnosis takes part in it."""
+
+    model: Literal["nano"] = NANO
+    questions: Annotated[int, Field(ge=1, le=64)] = 12
+    """Recall exercises after each report."""
+    steps: Annotated[int, Field(ge=1)] = 120
+
+
+class SftConfig(Training):
+    """Learn the right answers to the incidents of recorded episodes."""
+
+    confidence: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Probability that the answers state for a true cause."""
+    steps: Annotated[int, Field(ge=1)] = 200
+
+
+class GrpoConfig(Training):
+    """Reinforcement learning on the reward: several answers per incident, the better ones become likelier."""
+
+    model: str
+    """A model folder (of `sft`) or a hub id; there must be something to improve."""
+    steps: Annotated[int, Field(ge=1)] = 60
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    """Answers per update: incidents times generations."""
+    generations: Annotated[int, Field(ge=2, le=64)] = 8
+    """Answers per incident; they are compared with each other."""
+    temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-4
+    muon_learning_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    beta: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the KL term that holds the model near where it started."""
+    max_answer: Annotated[int, Field(ge=4, le=4096)] | None = None
+    """Longest answer in tokens; what the model's folder says when not given."""
+    pool: Annotated[int, Field(ge=0)] = 192
+    """Incidents tried before training, to prefer those that are neither too easy nor too hard; 0 takes all alike."""
+    shared_prefix: bool | None = None
+    """Compute a prompt once for all its answers; by default where the model attends to all before it, on a CPU."""
+    patience: Annotated[int, Field(ge=1)] = 20
+    """Steps without any difference in reward, or without a readable answer, after which training stops."""
+
+    @model_validator(mode="after")
+    def _groups(self) -> GrpoConfig:
+        if self.micro % self.generations:
+            raise ValueError(f"generations {self.generations} does not divide {self.micro}, the answers in memory at a time")
+        if self.model == NANO:
+            raise ValueError("model 'nano' knows nothing yet: run `chaosgym train sft` first and name its model folder")
+        return self
+
+
+def read_config(path: str | Path, kind: type[C]) -> C:
+    """Read a YAML file into the configuration of a command. Raises InputError with file, line and what is allowed."""
+    return read_document(path, kind)

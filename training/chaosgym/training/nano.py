@@ -1,0 +1,109 @@
+"""Models: a nano one from nothing, or any causal model of the hub, with LoRA where asked for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chaosgym.agents.prompt import PROMPT_FILE, PromptFormat
+from chaosgym.errors import InputError
+from chaosgym.training.config import NANO, Lora, NanoShape, Training
+from chaosgym.training.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["NANO_ANSWER", "device_arguments", "load_model", "lora_config", "make_nano", "prompt_format"]
+
+NANO_ANSWER = 24
+"""Tokens that a nano model may answer with: three causes take 18."""
+
+
+def make_nano(shape: NanoShape, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+    """A Qwen3 model with random weights for `tokenizer`."""
+    import torch
+    from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
+
+    head = 64 if shape.hidden >= 128 else 32
+    torch.manual_seed(seed)
+    model = Qwen3ForCausalLM(Qwen3Config(
+        vocab_size=-(-len(tokenizer) // 64) * 64,
+        hidden_size=shape.hidden,
+        intermediate_size=round(shape.hidden * 2.75 / 32) * 32,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.hidden // head,
+        num_key_value_heads=shape.hidden // head,
+        head_dim=head,
+        max_position_embeddings=shape.positions,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    ))
+    model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    return model
+
+
+def load_model(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model and tokenizer of a folder or hub id, in float32 on a CPU. Raises InputError when they cannot be loaded.
+
+    A folder with LoRA adapters comes back merged into its base, so that the next stage can put its own on top.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    local = Path(name).is_dir()
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if local and not any((Path(name) / file).is_file() for file in ("config.json", "adapter_config.json")):
+        raise InputError(f"{name}: no config.json, so not a model; name a model folder such as runs/sft/model, or a hub id")
+    tokenizer = load_tokenizer(name)
+    try:
+        dtype = "auto" if torch.cuda.is_available() else torch.float32
+        model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, local_files_only=local)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{name}: the model cannot be loaded ({error}); check the folder, or the hub id and the network") from error
+    if hasattr(model, "peft_config"):
+        from peft import PeftModel
+
+        del model
+        base = AutoModelForCausalLM.from_pretrained(_base_of(name), dtype=dtype)
+        model = PeftModel.from_pretrained(base, name).merge_and_unload()
+    return model, tokenizer
+
+
+def _base_of(folder: str) -> str:
+    from peft import PeftConfig
+
+    return str(PeftConfig.from_pretrained(folder).base_model_name_or_path)
+
+
+def lora_config(lora: Lora | None) -> LoraConfig | None:
+    """What TRL needs to put adapters on every linear layer but the head."""
+    if lora is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def device_arguments() -> dict[str, Any]:
+    """Trainer arguments for what this machine has: bfloat16 on a GPU, float32 on a CPU (TRL would take bfloat16)."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    return {"use_cpu": not gpu, "bf16": gpu, "dataloader_pin_memory": gpu, "gradient_checkpointing": gpu}
+
+
+def prompt_format(config: Training) -> PromptFormat:
+    """How the model of `config` is asked: as its folder says, else as its kind needs; the configuration's own words win."""
+    folder = Path(config.model)
+    if config.model == NANO:
+        known = PromptFormat(rendering="compact", budget=config.budget, system="", max_new_tokens=NANO_ANSWER)
+    else:
+        known = PromptFormat.load(folder) if folder.is_dir() else PromptFormat()
+    changes: dict[str, Any] = {} if (folder / PROMPT_FILE).is_file() and "budget" not in config.model_fields_set else {"budget": config.budget}
+    if config.rendering is not None:
+        changes["rendering"] = config.rendering
+    return known.model_copy(update=changes)

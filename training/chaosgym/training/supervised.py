@@ -1,0 +1,107 @@
+"""The loop that pretraining and SFT share: TRL's SFTTrainer over sequences that are tokenised already."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from chaosgym.agents.prompt import PromptFormat
+from chaosgym.errors import InputError
+from chaosgym.training.callbacks import Clock, FiniteLoss, Metrics
+from chaosgym.training.config import Training
+from chaosgym.training.nano import device_arguments, lora_config
+from chaosgym.training.optimizer import Schedule, make_optimizer, make_schedule
+from chaosgym.training.run import Run
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["Sequence", "answer_sequence", "fit", "text_sequence", "trainer_arguments"]
+
+Sequence = dict[str, list[int]]
+"""`input_ids`, and `labels` with -100 where nothing is to be learnt."""
+
+
+def text_sequence(tokenizer: PreTrainedTokenizerBase, text: str) -> Sequence:
+    """All of `text` is to be learnt."""
+    ids: list[int] = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]  # pyright: ignore[reportGeneralTypeIssues]
+    return {"input_ids": ids, "labels": list(ids)}
+
+
+def answer_sequence(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], answer: str) -> Sequence:
+    """A conversation through the chat template, of which the answer and its end are to be learnt."""
+    prompt: list[int] = tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, enable_thinking=False, tokenize=True, return_dict=True,
+    )["input_ids"]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    rest: list[int] = [*tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]  # pyright: ignore[reportGeneralTypeIssues]
+    return {"input_ids": [*prompt, *rest], "labels": [-100] * len(prompt) + rest}
+
+
+def trainer_arguments(config: Training, run: Run) -> dict[str, Any]:
+    """Arguments that every trainer of ours gets."""
+    return {
+        "output_dir": str(run.path),
+        "seed": config.seed,
+        "max_steps": config.steps,
+        "per_device_train_batch_size": config.micro,
+        "gradient_accumulation_steps": config.batch_size // config.micro,
+        "learning_rate": config.learning_rate,
+        "max_grad_norm": 1.0,
+        "logging_steps": config.log_every,
+        "save_steps": config.save_every,
+        "save_total_limit": 2,
+        "report_to": list(config.report_to) or "none",
+        "disable_tqdm": True,
+        **device_arguments(),
+    }
+
+
+def fit(
+    config: Training, run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sequences: Iterable[Sequence], form: PromptFormat
+) -> dict[str, Any]:
+    """Train `model` on `sequences`, `steps` batches of them in their order, save it under the run and return the summary."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    rows = list(sequences)
+    _check_lengths(rows, model, config)
+    args = SFTConfig(
+        **trainer_arguments(config, run), max_length=None, packing=False, shuffle_dataset=False, train_sampling_strategy="sequential",
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )
+    schedule = Schedule(config.steps, config.warmup, config.minutes * 60 if config.minutes else None)
+    finite = FiniteLoss()
+    trainer = SFTTrainer(
+        model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, peft_config=lora_config(config.lora),
+        callbacks=[Metrics(run), Clock(schedule), finite],
+    )
+    trainer.optimizer = make_optimizer(trainer.model, config.muon_learning_rate, config.learning_rate)
+    trainer.lr_scheduler = make_schedule(trainer.optimizer, schedule)
+    return finish(trainer, run, tokenizer, form, schedule, finite.check)
+
+
+def finish(trainer: Any, run: Run, tokenizer: PreTrainedTokenizerBase, form: PromptFormat, schedule: Schedule, check: Any) -> dict[str, Any]:
+    """Run the loop from the newest checkpoint, save the model, write the summary."""
+    began = time.monotonic()
+    checkpoint = run.checkpoint()
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    check()
+    trainer.save_model(str(run.model))
+    tokenizer.save_pretrained(str(run.model))
+    form.save(run.model)
+    return run.finish({
+        "steps": trainer.state.global_step,
+        "seconds": round(time.monotonic() - began, 2),
+        "out_of_time": schedule.out_of_time,
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "tokens": int(getattr(trainer, "_total_train_tokens", 0)),
+        "resumed_from": checkpoint.name if checkpoint else None,
+    })
+
+
+def _check_lengths(rows: list[Sequence], model: PreTrainedModel, config: Training) -> None:
+    longest = max((len(row["input_ids"]) for row in rows), default=0)
+    room = getattr(model.config, "max_position_embeddings", None)
+    if room is not None and longest > room:
+        raise InputError(f"a sequence of {longest} tokens does not fit into the model's {room} positions: lower budget ({config.budget})")

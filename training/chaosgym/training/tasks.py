@@ -1,0 +1,116 @@
+"""A Task: one incident as a model is asked about it, with what only the trainer knows.
+
+    episode folders ──> sources (findings and truth, read once) ──> tasks (drawn by seed: handles, order of rows)
+
+One recorded episode gives any number of tasks, since each seed says the same in other words. Fault types and
+"healthy" are drawn alike often, whatever was recorded, so that a constant answer does not pay.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from chaosgym.agents.prompt import PromptFormat
+from chaosgym.diagnosis import Cause, Diagnosis
+from chaosgym.episode import list_episodes, read_episode
+from chaosgym.errors import InputError
+from chaosgym.incident import Findings, Incident, analyse, render_incident
+from chaosgym.incident.answer import answer_text
+from chaosgym.taxonomy import HEALTHY
+from chaosgym.truth import Truth, read_truth
+
+__all__ = ["Source", "Task", "draw_tasks", "label_of", "make_task", "read_sources", "right_answer"]
+
+SPLIT = "train"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is known of one recorded episode."""
+
+    id: str
+    findings: Findings
+    truth: Truth
+
+    @property
+    def label(self) -> str:
+        """The fault type, or healthy."""
+        return label_of(self.truth)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One incident, asked once."""
+
+    source: Source
+    seed: int
+    incident: Incident
+    messages: list[dict[str, str]]
+    """The conversation that the model continues."""
+
+
+def label_of(truth: Truth) -> str:
+    """The type of the first fault, or healthy."""
+    return truth.causes[0].fault if truth.causes else HEALTHY
+
+
+def read_sources(folders: Iterable[Path]) -> list[Source]:
+    """Read all episodes that may be trained on: scorable, visible, of split train.
+
+    Raises InputError when none is left, with the reasons, and for a broken episode.
+    """
+    found: list[Source] = []
+    left_out: Counter[str] = Counter()
+    folders = list(folders)
+    for path in (path for folder in folders for path in list_episodes(folder)):
+        episode = read_episode(path)
+        truth = read_truth(path)
+        reason = _reason_against(episode.header.status, truth)
+        if reason:
+            left_out[reason] += 1
+        else:
+            found.append(Source(episode.header.id, analyse(episode), truth))
+    if not found:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "no episodes there"
+        raise InputError(f"{', '.join(map(str, folders))}: nothing to train on ({reasons}); record some with `chaosgym record`")
+    return found
+
+
+def _reason_against(status: str, truth: Truth) -> str:
+    if status != "ok":
+        return "unscorable"
+    if truth.visible is False:
+        return "invisible"
+    return "" if truth.split == SPLIT else f"of split {truth.split}"
+
+
+def make_task(source: Source, seed: int, form: PromptFormat) -> Task:
+    """Render `source` with `seed`; about a millisecond."""
+    incident = render_incident(source.findings, source.id, seed, form.budget)
+    return Task(source, seed, incident, form.messages(incident))
+
+
+def draw_tasks(sources: Sequence[Source], count: int, seed: int, form: PromptFormat, weights: Mapping[str, float] | None = None) -> Iterator[Task]:
+    """Draw `count` tasks, all labels alike often; within a label by `weights` (episode id -> weight), uniformly without."""
+    rng = random.Random(f"tasks {seed}")
+    by_label: dict[str, list[Source]] = {}
+    for source in sources:
+        by_label.setdefault(source.label, []).append(source)
+    labels: list[str] = []
+    for number in range(count):
+        labels = labels or rng.sample(sorted(by_label), len(by_label))
+        group = by_label[labels.pop()]
+        chances = [weights.get(source.id, 0.0) + 1e-6 for source in group] if weights else None
+        yield make_task(rng.choices(group, chances)[0], seed * 1_000_003 + number, form)
+
+
+def right_answer(task: Task, form: PromptFormat, confidence: float) -> str:
+    """The answer that the truth calls for, in the words of the report: handles for a compact one, names else."""
+    truth = task.source.truth
+    causes = tuple(Cause(component=c.component, fault=c.fault, probability=confidence) for c in truth.causes)
+    diagnosis = Diagnosis(verdict=truth.verdict, causes=causes)
+    return answer_text(diagnosis, task.incident.handles) if form.rendering == "compact" else diagnosis.to_json()
