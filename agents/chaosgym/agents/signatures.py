@@ -27,8 +27,10 @@ class Suspect:
     """Its own new or surging templates."""
     told: tuple[LogFinding, ...]
     """What others logged about it."""
+    answers: Mapping[str, tuple[LogFinding, ...]]
+    """By component that it calls: what that one logged."""
     events: tuple[EventFinding, ...]
-    """Its own, in the incident window."""
+    """Its own, since the end of the baseline."""
 
     def says(self, sign: str) -> float:
         """0 to 1: how loudly its own log gives this sign."""
@@ -57,6 +59,7 @@ def suspects(findings: Findings) -> list[Suspect]:
             outgoing=tuple(edge for edge in edges if edge.source == name),
             logs=tuple(log for log in findings.logs if log.component == name),
             told=tuple(log for log in findings.logs if log.peer == name),
+            answers={e.target: tuple(log for log in findings.logs if log.component == e.target) for e in edges if e.source == name},
             events=tuple(event for event in findings.events if event.component == name and event.seconds >= 0),
         )
         for name, signals in findings.signals.components.items()
@@ -171,8 +174,11 @@ def cache_memory(x: Suspect) -> float:
 
 
 def credential(x: Suspect) -> float:
-    """It is refused by name and password, since it was deployed or reconfigured."""
-    return x.says("badauth") * (0.7 + 0.3 * x.happened("deployment", "config_change"))
+    """It is refused by name and password, as it says or as the other side does, since it was deployed or reconfigured."""
+    if not _serves(x):
+        return 0.0
+    told = (_ramp(e.calls.errors.growth, 0.1, 0.5) * _loud(x.answers[e.target], "badauth") for e in x.outgoing)
+    return max(x.says("badauth"), *told, 0.0) * (0.7 + 0.3 * x.happened("deployment", "config_change"))
 
 
 def bad_deploy(x: Suspect) -> float:
