@@ -91,9 +91,12 @@ def lora_config(lora: Lora | None) -> LoraConfig | None:
 def device_arguments() -> dict[str, Any]:
     """Trainer arguments for what this machine has: bfloat16 on a GPU, float32 on a CPU (TRL would take bfloat16)."""
     import torch
+    from transformers import TrainingArguments
 
     gpu = torch.cuda.is_available()
-    return {"use_cpu": not gpu, "bf16": gpu, "dataloader_pin_memory": gpu, "gradient_checkpointing": gpu}
+    # The old name of the same thing, which TRL switches on, is deprecated where the new one exists.
+    checkpointing = "activation_checkpointing" if hasattr(TrainingArguments, "activation_checkpointing") else "gradient_checkpointing"
+    return {"use_cpu": not gpu, "bf16": gpu, "dataloader_pin_memory": gpu, checkpointing: gpu}
 
 
 def prompt_format(config: Training) -> PromptFormat:
