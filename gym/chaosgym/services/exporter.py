@@ -12,10 +12,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from chaosgym.services.wire_format import encode_spans
 
 __all__ = ["HttpMetricExporter", "HttpSpanExporter"]
 
@@ -53,7 +54,7 @@ class HttpSpanExporter(SpanExporter):
         self._post = _Post(endpoint, "traces")
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        taken = self._post.send(encode_spans(spans).SerializeToString())
+        taken = self._post.send(encode_spans(spans))
         return SpanExportResult.SUCCESS if taken else SpanExportResult.FAILURE
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:

@@ -6,6 +6,7 @@ A zygote imports the modules in `PRELOAD` before it forks; none of them starts a
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import Callable
 
@@ -31,6 +32,7 @@ def run(config: ServiceConfig, control: socket.socket) -> None:
     """
     from chaosgym.services.program import Program
 
+    gc.set_threshold(20_000, 20, 20)  # requests make little garbage in cycles; the default costs a tenth of the CPU
     program = Program(config, control)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(program.serve())

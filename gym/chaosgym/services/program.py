@@ -7,10 +7,12 @@ import contextlib
 import logging
 import signal
 import socket
+from collections.abc import Coroutine, Iterator
+from typing import Any
 
 from aiohttp import web
 
-from chaosgym.services.config import ServiceConfig
+from chaosgym.services.config import Address, ServiceConfig
 from chaosgym.services.consumer import Consumer
 from chaosgym.services.control import Control
 from chaosgym.services.defects import Defects
@@ -59,16 +61,24 @@ class Program:
     async def _listen(self, handlers: Handlers) -> web.ServerRunner:
         runner = web.ServerRunner(web.Server(handlers.handle, access_log=None, keepalive_timeout=5.0), shutdown_timeout=DRAIN)
         await runner.setup()
-        address, port = self._config.bind
-        await web.TCPSite(runner, address, port, reuse_port=True, backlog=_BACKLOG).start()
+        await web.SockSite(runner, _bound(self._config.bind), backlog=_BACKLOG).start()
         self._journal.log("INFO", "listening", address=f"0.0.0.0:{self._config.port}")
         return runner
 
-    def _background(self, steps: Steps, instruments: Instruments, defects: Defects):  # noqa: ANN202
+    def _background(self, steps: Steps, instruments: Instruments, defects: Defects) -> Iterator[Coroutine[Any, Any, None]]:
         yield Control(self._control, defects).serve()
         if (stream := self._config.consumes) is not None:
             peer = next(p for p in self._config.peers if p.host == stream.host)
             yield Consumer(stream, peer, self._config.name, steps, instruments, self._journal, lambda: defects.rule).run()
+
+
+def _bound(address: Address) -> socket.socket:
+    """A socket that the next version can bind beside this one. Raises OSError when the address is taken."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+        listener.setsockopt(socket.SOL_SOCKET, option, 1)
+    listener.bind(address)
+    return listener
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:
