@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -24,22 +25,25 @@ def analyse(episode: Episode) -> Findings:
     """Everything in the episode that a diagnosis may rest on; the same episode gives the same findings."""
     header, tables = episode.header, episode.tables
     signals = measure(tables, header)
-    events = _events(tables["events"], header)
+    events, logs = _events(tables["events"], header), mine_logs(tables["logs"], header)
     return Findings(
         signals=signals,
         alert=_alert(signals, header),
-        logs=mine_logs(tables["logs"], header),
+        logs=logs,
         events=events,
-        rows={c.name: component_words(c, signals, [e for e in events if e.component == c.name]) for c in signals.components.values()},
-        edge_rows={pair: edge_words(edge) for pair, edge in signals.edges.items()},
+        rows={
+            name: component_words(c, signals, [e for e in events if e.component == name], [x for x in logs if x.component == name])
+            for name, c in signals.components.items()
+        },
+        edge_rows={pair: edge_words(edge, signals) for pair, edge in signals.edges.items()},
     )
 
 
 def _alert(signals: Signals, header: EpisodeHeader) -> Alert:
     calls = signals.edges[EDGE, header.entry].calls
     entry = signals.components[header.entry].served
-    seen = entry if calls.rate.before == 0 and calls.rate.after == 0 else calls
-    return Alert(header.entry, seen.errors, seen.p95, seen.rate, seen.kinds[0][0] if seen.kinds else "")
+    seen = entry if math.isnan(calls.rate.after) else calls
+    return Alert(header.entry, seen)
 
 
 def _events(events: pa.Table, header: EpisodeHeader) -> tuple[EventFinding, ...]:

@@ -36,7 +36,7 @@ _JITTER = 0.15
 _LOG_LINES = 8
 _TEXT_WORDS = 7
 _SHARES = {"components": 0.5, "edges": 0.25, "logs": 1.0}
-_WORD = re.compile(r"⟨([^⟩]*)⟩|(?<![\w])(50[0-4]|40[1349]|429)(?![\w])|[^\W\d_]{2,}")
+_WORD = re.compile(r"⟨([^⟩]*)⟩|(?<!\S)/\S*|(?<![\w])(50[0-4]|40[1349]|429)(?![\w])|[^\W\d_]{2,}")
 
 
 def estimate_tokens(text: str) -> int:
@@ -111,12 +111,19 @@ def _edges(findings: Findings, named: Mapping[str, str], rng: random.Random) -> 
 
 
 def _logs(findings: Findings, named: Mapping[str, str], rng: random.Random) -> list[str]:
-    lines = [(log.surprise, _log(log, named)) for log in findings.logs[:_LOG_LINES] if log.component in named]
+    groups: dict[tuple[str, ...], list[LogFinding]] = {}
+    for log in findings.logs:
+        if log.component in named:
+            key = (log.component, log.severity, log.sign, log.peer) if log.sign else (log.component, log.severity, log.template)
+            groups.setdefault(key, []).append(log)
+    lines = [(alike[0].surprise, _log(alike, named)) for alike in list(groups.values())[:_LOG_LINES]]
     return _jittered(lines, rng)
 
 
-def _log(log: LogFinding, named: Mapping[str, str]) -> str:
-    words = [named[log.component], log.severity, "surge" if log.before else "new", level("n", log.after)]
+def _log(alike: Sequence[LogFinding], named: Mapping[str, str]) -> str:
+    """One line for templates of one component that say the same; the text is that of the most surprising."""
+    log = alike[0]
+    words = [named[log.component], log.severity, "surge" if log.before else "new", level("n", sum(x.after for x in alike))]
     words += [word for word in (log.sign, named.get(log.peer, "")) if word]
     return " ".join([*words, *_text(log, named)])
 
@@ -128,6 +135,6 @@ def _text(log: LogFinding, named: Mapping[str, str]) -> list[str]:
     for found in _WORD.finditer(log.template):
         if found[1] is not None:
             words += [named[found[1]]] if found[1] in named and found[1] not in said else []
-        else:
+        elif not found[0].startswith("/"):
             words.append(found[0].lower())
     return words[:_TEXT_WORDS]

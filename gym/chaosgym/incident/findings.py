@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from chaosgym.telemetry.signals import Change, Signals
+from chaosgym.telemetry.signals import CallSignals, Signals
 
 __all__ = ["Alert", "EventFinding", "Findings", "Incident", "LogFinding"]
 
@@ -19,14 +19,9 @@ class Alert:
     """The symptom at the edge, as users of the application see it."""
 
     entry: str
-    errors: Change
-    """Share of failed requests."""
-    p95: Change
-    """Seconds."""
-    rate: Change
-    """Requests a second."""
-    kind: str
-    """The most frequent way to fail in the incident, a word of `ERROR_KINDS`, or an empty string."""
+    """The component that users reach."""
+    calls: CallSignals
+    """Their requests, as they see them; as the entry sees them where users are not traced."""
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,10 @@ _LEGEND = "Every number is before -> during the incident. Quiet components and e
 
 def alert_sentence(alert: Alert) -> str:
     """What users see, in one sentence."""
-    how = f", mostly {alert.kind}" if alert.kind else ""
-    parts = [
-        f"requests to {alert.entry}: {_share(alert.errors)} fail{how}",
-        f"p95 {_time(alert.p95)}",
-        f"{_number(alert.rate)} requests/s",
-    ]
-    return "; ".join(parts)
+    calls = alert.calls
+    how = f", mostly {calls.kinds[0][0]}" if calls.kinds else ""
+    speed = f"median {_time(calls.p50)}, p95 {_time(calls.p95)}"
+    return f"requests to {alert.entry}: {_share(calls.errors)} fail{how}; {speed}; {_number(calls.rate)} requests/s"
 
 
 def render_readable(findings: Findings, handles: Mapping[str, str], budget: int = 1400) -> str:

@@ -1,6 +1,7 @@
 """One component or one edge in closed words, in one fixed order of columns; levels of 0 ("as usual") are left out.
 
-The order for a component: state, its own requests, its calls as others saw them, calls it repeats, saturation, events.
+The order for a component: state, its own requests, its calls as others saw them, calls it repeats, saturation,
+what its log complains of, events.
 """
 
 from __future__ import annotations
@@ -8,21 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from chaosgym.incident.findings import Alert, EventFinding
-from chaosgym.incident.vocabulary import KINDS, level
+from chaosgym.incident.findings import Alert, EventFinding, LogFinding
+from chaosgym.incident.vocabulary import BOUNDS, KINDS, level
 from chaosgym.telemetry.signals import CallSignals, Change, ComponentSignals, EdgeSignals, Signals
 
 __all__ = ["alert_words", "component_words", "edge_words", "kind_word", "state_word", "surprise"]
 
-_LATENCY_FLOOR = 0.010
+_LATENCY_FLOOR = 0.008
 """Seconds: below this, twice as slow means nothing."""
-_RATE_FLOOR = 0.5
+_FEW_FAILURES, _FEW_CALLS, _FEW_PER_SECOND = 4.0, 4.0, 3.0
+"""Requests without incident that are added before a share or a ratio is taken, so that few of them say little."""
 _MEMORY_FLOOR = 16 * 2**20
-_KIND_SHARE = 0.02
 _DOWN_AFTER = 0.7
 """Seconds without a sample of the process after which it counts as ended (it is sampled about four times a second)."""
 _SILENT_AFTER = 0.8
 
+_OWN_SIGNS = frozenset(("toofiles", "toomany", "badauth", "oomcmd", "nomemory", "lockwait", "canceled", "exception", "terminated"))
 _EVENTS = {"deployment": "deploy", "config_change": "config", "exit": "exit", "restart": "restart", "traffic": "traffic", "scale": "scale"}
 _WEIGHTS = {
     "err": 2.0, "lat": 1.0, "fail": 2.0, "wait": 1.0, "gap": 2.0, "again": 2.0, "cpu": 2.0, "mem": 2.0, "files": 2.0, "slots": 2.0,
@@ -38,31 +40,32 @@ def kind_word(kind: str) -> str:
 
 def alert_words(alert: Alert) -> list[str]:
     """What users see: failed requests, slowness, traffic, how it fails."""
-    flow = CallSignals(rate=alert.rate, errors=alert.errors, p95=alert.p95)
-    how = [alert.kind] if alert.kind and alert.errors.growth >= _KIND_SHARE else []
-    return [*_levels(_seen(flow)), *_levels(_traffic(alert.rate)), *how]
+    return [*_levels(_seen(alert.calls)), *_levels(_traffic(alert.calls.rate)), *_kinds(alert.calls)]
 
 
-def component_words(component: ComponentSignals, signals: Signals, events: Sequence[EventFinding]) -> tuple[str, ...]:
-    """Everything notable about a component, without its handle and kind; `events` are its own."""
+def component_words(
+    component: ComponentSignals, signals: Signals, events: Sequence[EventFinding], logs: Sequence[LogFinding]
+) -> tuple[str, ...]:
+    """Everything notable about a component, without its handle and kind; `events` and `logs` are its own."""
     served, seen = component.served, component.seen
     rate = seen.rate if math.isnan(served.rate.after) else served.rate
     return (
         state_word(component, events),
-        *_levels([("err", served.errors.growth)]),
+        *_levels([("err", _failures(served))]),
         *(kind for kind in _kinds(served) if kind != "server"),
-        *_levels([("lat", served.p95.ratio(_LATENCY_FLOOR)), *_traffic(rate)]),
+        *_levels([("lat", served.p50.ratio(_LATENCY_FLOOR)), *_traffic(rate)]),
         *_levels(_seen(seen)),
         *_kinds(seen),
-        *_levels([("again", _again(component.name, signals))]),
+        *_levels([("again", _most_again(component.name, signals))]),
         *_levels(_saturation(component)),
+        *_said(logs),
         *_event_words(events),
     )
 
 
-def edge_words(edge: EdgeSignals) -> tuple[str, ...]:
+def edge_words(edge: EdgeSignals, signals: Signals) -> tuple[str, ...]:
     """Everything notable about the calls of one edge, without its ends."""
-    return (*_levels(_seen(edge.calls)), *_kinds(edge.calls), *_levels([("again", edge.again.ratio(0.05))]))
+    return (*_levels(_seen(edge.calls)), *_kinds(edge.calls), *_levels([("again", _again(edge, signals))]))
 
 
 def state_word(component: ComponentSignals, events: Sequence[EventFinding]) -> str:
@@ -92,20 +95,35 @@ def _levels(columns: Iterable[tuple[str, float]]) -> list[str]:
 
 
 def _seen(calls: CallSignals) -> list[tuple[str, float]]:
-    return [("fail", calls.errors.growth), ("wait", calls.p95.ratio(_LATENCY_FLOOR)), ("gap", calls.gap.growth)]
+    return [("fail", _failures(calls)), ("wait", calls.p50.ratio(_LATENCY_FLOOR)), ("gap", calls.gap.growth)]
+
+
+def _failures(calls: CallSignals) -> float:
+    """Growth of the share of failures, drawn towards none where there were few requests."""
+    after = calls.errors.after * calls.count.after / (calls.count.after + _FEW_FAILURES)
+    return after - (0.0 if math.isnan(calls.errors.before) else calls.errors.before)
 
 
 def _traffic(rate: Change) -> list[tuple[str, float]]:
-    ratio = rate.ratio(_RATE_FLOOR)
-    return [("flow", ratio), ("ebb", 1 / ratio if ratio > 0 else math.nan)]
+    ratio = (rate.after + _FEW_PER_SECOND) / (rate.before + _FEW_PER_SECOND)
+    return [("flow", ratio), ("ebb", 1 / ratio)]
 
 
 def _kinds(calls: CallSignals) -> list[str]:
-    return [calls.kinds[0][0]] if calls.kinds and calls.kinds[0][1] >= _KIND_SHARE and calls.errors.growth >= _KIND_SHARE else []
+    return [calls.kinds[0][0]] if calls.kinds and _failures(calls) >= BOUNDS["fail"][0] else []
 
 
-def _again(name: str, signals: Signals) -> float:
-    ratios = [edge.again.ratio(0.05) for (source, _), edge in signals.edges.items() if source == name]
+def _again(edge: EdgeSignals, signals: Signals) -> float:
+    """Calls, times as many as the caller's own requests let expect."""
+    caller = signals.components.get(edge.source)
+    if caller is None or not caller.served.count.before > 0:
+        return math.nan
+    expected = edge.calls.count.before * caller.served.count.after / caller.served.count.before
+    return (edge.calls.count.after + _FEW_CALLS) / (expected + _FEW_CALLS)
+
+
+def _most_again(name: str, signals: Signals) -> float:
+    ratios = (_again(edge, signals) for (source, _), edge in signals.edges.items() if source == name)
     return max((ratio for ratio in ratios if not math.isnan(ratio)), default=math.nan)
 
 
@@ -118,6 +136,11 @@ def _saturation(component: ComponentSignals) -> list[tuple[str, float]]:
         ("locks", component.locks.growth),
         ("full", component.full.after),
     ]
+
+
+def _said(logs: Sequence[LogFinding]) -> list[str]:
+    """What it complains of itself, beyond a call that went wrong: at most two signs, the most surprising first."""
+    return list(dict.fromkeys(log.sign for log in logs if log.sign in _OWN_SIGNS and log.severity in ("warn", "error", "fatal")))[:2]
 
 
 def _event_words(events: Sequence[EventFinding]) -> list[str]:

@@ -35,6 +35,7 @@ _VARIABLE = re.compile(
     r"|(?<![A-Za-z_])[-+]?\d+(?:[.,:]\d+)*(?:[a-zA-Z]{1,3}\b|%)?"
     r"|(?<=[A-Za-z_])\d+(?=\b|[-_])"
 )
+_SERVER = re.compile(r"\b50[0-4]\b")
 _STATUS = re.compile(r"50[0-4]|40[1349]|429")
 _NAME = re.compile(r"⟨([^⟩]*)⟩")
 _SEVERITIES = ((21, "fatal"), (17, "error"), (13, "warn"), (9, "info"))
@@ -128,7 +129,7 @@ def _mined(groups: Mapping[str, _Group]) -> Iterable[tuple[str, _Group]]:
 
 def _finding(component: str, template: str, group: _Group, lengths: Sequence[float]) -> LogFinding:
     severity = next((name for bound, name in _SEVERITIES if group.severity >= bound), "debug" if group.severity else "info")
-    sign = sign_of(f"{template} {group.example}")
+    sign = sign_of(f"{template} {group.example}") or ("server" if _SERVER.search(template) else "")
     peer = next((name for name in _NAME.findall(template) if name != component), "")
     return LogFinding(
         component=component,

@@ -30,14 +30,14 @@ KINDS: tuple[str, ...] = ("user", "gateway", "service", "worker", "postgres", "r
 BOUNDS: dict[str, tuple[float, ...]] = {
     # As the component itself sees its requests.
     "err": (0.02, 0.08, 0.25, 0.5, 0.8),  # growth of the share of failed requests
-    "lat": (1.6, 2.5, 4.0, 8.0, 16.0),  # p95, times as long as before
+    "lat": (1.6, 2.5, 4.0, 8.0, 16.0),  # median, times as long as before
     "flow": (1.4, 1.8, 2.5, 4.0),  # requests, times as many as before
-    "ebb": (1.4, 2.0, 4.0, 16.0),  # requests, times as few as before
+    "ebb": (1.4, 1.9, 2.6, 5.0),  # requests, times as few as before
     # As its callers see it.
     "fail": (0.02, 0.08, 0.25, 0.5, 0.8),  # growth of the share of failed calls
-    "wait": (1.6, 2.5, 4.0, 8.0, 16.0),  # p95 of calls, times as long as before
+    "wait": (1.6, 2.5, 4.0, 8.0, 16.0),  # median of calls, times as long as before
     "gap": (0.008, 0.02, 0.05, 0.1, 0.2),  # seconds more between caller and callee, median
-    "again": (1.3, 1.6, 2.2, 3.2, 4.5),  # calls per request of the caller, times as many as before
+    "again": (1.5, 1.9, 2.5, 3.5, 5.0),  # calls per request of the caller, times as many as before
     # Saturation.
     "cpu": (0.08, 0.16, 0.3, 0.5, 0.75),  # growth, in cores
     "mem": (1.15, 1.35, 1.7, 2.2, 3.0),  # memory, times as much as before

@@ -28,18 +28,22 @@ EDGE = "edge"
 pc: Any = pyarrow.compute  # its functions are made at run time, unseen by type checkers
 _Ints = npt.NDArray[np.intp]
 _Floats = npt.NDArray[np.float64]
+_AT_ONCE = 0.02
+"""Seconds."""
 
 
 @dataclass(frozen=True)
 class CallSignals:
     """A flow of requests, seen from one side."""
 
+    count: Change = UNKNOWN
+    """Requests in each window."""
     rate: Change = UNKNOWN
     """Requests a second."""
     errors: Change = UNKNOWN
     """Share that failed."""
     p50: Change = UNKNOWN
-    """Seconds."""
+    """Seconds, without those that failed at once."""
     p95: Change = UNKNOWN
     gap: Change = UNKNOWN
     """Median seconds of a call that the callee did not see (edges between two traced components)."""
@@ -49,9 +53,10 @@ class CallSignals:
 
 @dataclass(frozen=True)
 class Traffic:
-    """All flows: by component (requests served) and by (caller, callee)."""
+    """All flows: by component (requests served; calls to it by whomsoever) and by (caller, callee)."""
 
     served: Mapping[str, CallSignals]
+    seen: Mapping[str, CallSignals]
     calls: Mapping[tuple[str, str], CallSignals]
 
 
@@ -77,9 +82,11 @@ def read_traffic(spans: pa.Table, header: EpisodeHeader) -> Traffic:
     columns = _columns(spans, header)
     count = len(columns.names)
     served = _groups(columns, np.where(columns.served, columns.component, -1), header)
+    seen = _groups(columns, columns.peer, header)
     calls = _groups(columns, np.where(columns.peer >= 0, columns.component * count + columns.peer, -1), header)
     return Traffic(
         served={columns.names[key]: signals for key, signals in served.items()},
+        seen={columns.names[key]: signals for key, signals in seen.items()},
         calls={(columns.names[key // count], columns.names[key % count]): signals for key, signals in calls.items()},
     )
 
@@ -162,19 +169,26 @@ def _groups(spans: _Spans, key: _Ints, header: EpisodeHeader) -> dict[int, CallS
 def _signals(spans: _Spans, before: _Ints | None, after: _Ints | None, header: EpisodeHeader) -> CallSignals:
     pair = (before, after)
     lengths = [(w.end - w.start) / 1e9 for w in (header.baseline, header.incident)]
+    slow = tuple(None if rows is None else _not_at_once(spans, rows) for rows in pair)
     return CallSignals(
+        count=Change(*(0.0 if rows is None else float(len(rows)) for rows in pair)),
         rate=Change(*((0.0 if rows is None else len(rows)) / length for rows, length in zip(pair, lengths, strict=True))),
         errors=Change(*(math.nan if rows is None else float(spans.failed[rows].mean()) for rows in pair)),
-        p50=Change(*(_quantile(spans.seconds, rows, 0.5) for rows in pair)),
-        p95=Change(*(_quantile(spans.seconds, rows, 0.95) for rows in pair)),
+        p50=Change(*(_quantile(spans.seconds, rows, 0.5) for rows in slow)),
+        p95=Change(*(_quantile(spans.seconds, rows, 0.95) for rows in slow)),
         gap=Change(*(_median_gap(spans.gap, rows) for rows in pair)),
         kinds=() if after is None else _kinds(spans, after),
     )
 
 
+def _not_at_once(spans: _Spans, rows: _Ints) -> _Ints:
+    """Without failures that took no time (refused, breaker open): they would pass for fast answers."""
+    return rows[~spans.failed[rows] | (spans.seconds[rows] > _AT_ONCE)]
+
+
 def _quantile(values: _Floats, rows: _Ints | None, q: float) -> float:
     """Of rows that are sorted by value: the nearest rank."""
-    return math.nan if rows is None else float(values[rows[min(int(q * len(rows)), len(rows) - 1)]])
+    return math.nan if rows is None or not len(rows) else float(values[rows[min(int(q * len(rows)), len(rows) - 1)]])
 
 
 def _median_gap(gap: _Floats, rows: _Ints | None) -> float:

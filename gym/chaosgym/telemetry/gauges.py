@@ -55,6 +55,10 @@ class Gauges:
         """Largest value of a gauge in each window."""
         return self._compare(component, names, lambda values: float(values.max()))
 
+    def sustained(self, component: str, *names: str) -> Change:
+        """Largest value of a gauge that two samples of each window reached."""
+        return self._compare(component, names, lambda values: float(np.sort(values)[-2:][0]))
+
     def rate(self, component: str, *names: str) -> Change:
         """Growth per second of a cumulative sum in each window; a reset to a smaller value counts as no growth."""
         found = self.find(component, names)

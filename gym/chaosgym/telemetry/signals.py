@@ -38,11 +38,11 @@ class ComponentSignals:
     served: CallSignals
     """Requests as the component saw them itself (datastores tell none)."""
     seen: CallSignals
-    """Calls to it as all of its callers saw them: the worst edge counts."""
+    """Calls to it as all of its callers together saw them."""
     cpu: Change = UNKNOWN
     """Cores in use."""
     memory: Change = UNKNOWN
-    """Largest resident memory."""
+    """Largest resident memory that two samples reached (a rollout doubles it for a moment)."""
     files: Change = UNKNOWN
     """Largest number of open file descriptors."""
     files_share: Change = UNKNOWN
@@ -88,7 +88,7 @@ def measure(tables: Mapping[str, pa.Table], header: EpisodeHeader) -> Signals:
     gauges = read_gauges(tables["metrics"], header)
     edges = _edges(traffic, header)
     heard = _last_heard(tables, header)
-    components = {c.name: _component(c, traffic, gauges, edges, heard.get(c.name, math.nan)) for c in header.components}
+    components = {c.name: _component(c, traffic, gauges, heard.get(c.name, math.nan)) for c in header.components}
     return Signals(components, edges)
 
 
@@ -106,19 +106,16 @@ def _edge(pair: tuple[str, str], traffic: Traffic) -> EdgeSignals:
     return EdgeSignals(*pair, calls, Change(*again))
 
 
-def _component(
-    info: ComponentInfo, traffic: Traffic, gauges: Gauges, edges: Mapping[tuple[str, str], EdgeSignals], quiet: float
-) -> ComponentSignals:
+def _component(info: ComponentInfo, traffic: Traffic, gauges: Gauges, quiet: float) -> ComponentSignals:
     name = info.name
-    incoming = [edge.calls for (_, target), edge in edges.items() if target == name]
     own = gauges.last_seen(name, process=False)
     return ComponentSignals(
         name=name,
         kind=info.kind,
         served=traffic.served.get(name, CallSignals()),
-        seen=_worst(incoming),
+        seen=traffic.seen.get(name, CallSignals()),
         cpu=_cpu(gauges, name),
-        memory=gauges.peak(name, "process.memory.usage"),
+        memory=gauges.sustained(name, "process.memory.usage"),
         files=gauges.peak(name, "process.unix.file_descriptor.count", "process.open_file_descriptor.count"),
         files_share=_share(gauges, name, "process.unix.file_descriptor.count", "process.unix.file_descriptor.limit"),
         threads=gauges.peak(name, "process.thread.count"),
@@ -149,21 +146,6 @@ def _share(gauges: Gauges, name: str, used: str, limit: str) -> Change:
     windows = (gauges.header.baseline, gauges.header.incident)
     limits = [float(part.min()) if len(part := bound.inside(window)) else math.nan for window in windows]
     return Change(*(u / m if m > 0 else math.nan for u, m in zip(top, limits, strict=True)))
-
-
-def _worst(flows: list[CallSignals]) -> CallSignals:
-    """Each number from the flow where it grew most."""
-    if not flows:
-        return CallSignals()
-    errors = max(flows, key=lambda f: _or_zero(f.errors.growth))
-    slow = max(flows, key=lambda f: _or_zero(f.p95.growth))
-    gap = max(flows, key=lambda f: _or_zero(f.gap.growth))
-    rate = Change(sum(_or_zero(f.rate.before) for f in flows), sum(_or_zero(f.rate.after) for f in flows))
-    return CallSignals(rate, errors.errors, slow.p50, slow.p95, gap.gap, errors.kinds)
-
-
-def _or_zero(value: float) -> float:
-    return 0.0 if math.isnan(value) else value
 
 
 def _last_heard(tables: Mapping[str, pa.Table], header: EpisodeHeader) -> dict[str, float]:
