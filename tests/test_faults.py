@@ -6,6 +6,7 @@ import dataclasses
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from chaosgym.faults.base import Fault, FaultParameters, Symptom
 from chaosgym.faults.conformance import problems
 from chaosgym.faults.docs import render
 from chaosgym.faults.double import RecordingSandbox, small_plan
-from chaosgym.faults.readback import file_numbers, in_force, resident_bytes, soft_files_limit, state, thread_seconds
+from chaosgym.faults.readback import connection_numbers, file_numbers, in_force, resident_bytes, soft_files_limit, state, thread_seconds
 from chaosgym.faults.resource import nth_free
 from chaosgym.sandbox.base import Sandbox, Toxic
 from chaosgym.taxonomy import FAULT_TYPES
@@ -306,6 +307,15 @@ def test_a_process_that_is_gone_reads_as_empty() -> None:
     child.wait()
     pid = child.pid
     assert (state(pid), thread_seconds(pid), resident_bytes(pid), soft_files_limit(pid), file_numbers(pid)) == (None, {}, 0, None, set())
+
+
+def test_connections_are_told_from_other_descriptors() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        accepted, _ = server.accept()
+        with accepted:
+            found = connection_numbers(os.getpid())
+            assert {client.fileno(), accepted.fileno()} <= found
+            assert found.isdisjoint({0, 1, 2, server.fileno()})
 
 
 @given(st.sets(st.integers(0, 60)), st.integers(0, 10))

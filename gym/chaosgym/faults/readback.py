@@ -13,9 +13,11 @@ from pathlib import Path
 
 from chaosgym.errors import FaultError
 
-__all__ = ["file_numbers", "in_force", "resident_bytes", "soft_files_limit", "state", "thread_seconds"]
+__all__ = ["connection_numbers", "file_numbers", "in_force", "resident_bytes", "soft_files_limit", "state", "thread_seconds"]
 
 _PAGE = os.sysconf("SC_PAGESIZE")
+_ESTABLISHED = "01"
+"""TCP_ESTABLISHED in the fourth column of /proc/net/tcp."""
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -73,6 +75,24 @@ def soft_files_limit(pid: int) -> int | None:
 def file_numbers(pid: int) -> set[int]:
     """The file descriptors that are open."""
     return set(_entries(f"/proc/{pid}/fd"))
+
+
+def connection_numbers(pid: int) -> set[int]:
+    """Those of `file_numbers` that are TCP connections (established; not the sockets that listen)."""
+    inodes = {
+        f"socket:[{fields[9]}]"
+        for table in ("tcp", "tcp6")
+        for line in _read(f"/proc/{pid}/net/{table}").splitlines()[1:]
+        if (fields := line.split())[3] == _ESTABLISHED
+    }
+    return {number for number in file_numbers(pid) if _link(f"/proc/{pid}/fd/{number}") in inodes}
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
 
 
 def _entries(folder: str) -> list[int]:

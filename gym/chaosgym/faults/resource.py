@@ -10,7 +10,7 @@ from pydantic import Field
 
 from chaosgym.errors import FaultError
 from chaosgym.faults.base import Fault, FaultParameters, Symptom
-from chaosgym.faults.readback import file_numbers, in_force, resident_bytes, soft_files_limit, thread_seconds
+from chaosgym.faults.readback import connection_numbers, file_numbers, in_force, resident_bytes, soft_files_limit, thread_seconds
 from chaosgym.faults.undo import unless_dead
 from chaosgym.sandbox.base import Capability, Sandbox
 from chaosgym.units import Count, Number, Size
@@ -114,16 +114,18 @@ class MemoryLeak(Fault):
 
 
 class FileDescriptors(Fault):
-    """The process may open only `spare` more files or sockets: its soft limit falls to what it has open.
+    """The soft limit of open files falls to what the program cannot do without, and `spare` more.
 
-    Open connections go on. A new one - accepted or made - ends in `[Errno 24] Too many open files`,
-    so callers hang in the accept queue and the component cannot reach what it calls.
+    The end of a descriptor leak: connections that are open go on, and when they are gone none takes
+    their place. A new one - accepted or made - ends in `[Errno 24] Too many open files`, so callers
+    hang in the accept queue and the component cannot reach what it calls.
     """
 
     label = "resource.file_descriptors"
     kinds = _PROGRAMS
     needs: ClassVar[frozenset[Capability]] = frozenset({"limit"})
     symptoms = (
+        Symptom("component", "files"),
         Symptom("component", "log", pattern=r"(?i)too many open files|EMFILE|Errno 24"),
         Symptom("component", "errors"),
         Symptom("callers", "errors"),
@@ -132,7 +134,7 @@ class FileDescriptors(Fault):
 
     class Parameters(FaultParameters):
         spare: Annotated[Count, Field(ge=0, le=64)] = 0
-        """Descriptors that may still be opened, 0 to 64."""
+        """Connections that may be open at the same time all the same, 0 to 64."""
 
     _limit = 0
 
@@ -156,15 +158,15 @@ class FileDescriptors(Fault):
 
 
 def _limit_with_spare(sandbox: Sandbox, role: str, spare: int) -> int:
-    """The soft limit that leaves `spare` numbers free.
+    """The soft limit under which `spare` connections fit, once those of today are gone.
 
     The kernel compares the *number* of a new descriptor with the limit and hands out the lowest free
-    one, so holes count: with 0-9 and 20-29 open, a limit of 20 would leave ten, not none.
+    one, so holes count: with 0-9 and 20-29 open, a limit of 20 leaves ten, not none.
     """
     pids = sandbox.processes(role)
     if not pids:
         raise FaultError(f"resource.file_descriptors: component {role!r} has no process; it must run before it can be limited")
-    return min(nth_free(file_numbers(pid), spare) for pid in pids)
+    return min(nth_free(file_numbers(pid) - connection_numbers(pid), spare) for pid in pids)
 
 
 def nth_free(numbers: set[int], skip: int) -> int:
