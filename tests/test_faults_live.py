@@ -1,0 +1,77 @@
+"""Each fault on the real application: steady before, seen in the telemetry while it lasts, gone after healing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from chaosgym.app import App
+from chaosgym.episode import Episode, EpisodeHeader, Window, read_episode
+from chaosgym.faults import FAULTS, make_fault
+from chaosgym.recording.pool import LocalPool
+from chaosgym.recording.visibility import symptoms_seen
+from chaosgym.scenario import Scenario, Timeline
+from chaosgym.scenarios import load_app, load_scenario
+from chaosgym.truth import Truth, read_truth
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(120)]
+
+RECOVERY = 3.0
+SEEDS = (11, 12, 13)
+"""Tried in turn: on a crowded machine a baseline may not be steady, and then nothing is said about the fault."""
+TIMES = {"logs": "time_unix_nano", "spans": "start_time_unix_nano", "metrics": "time_unix_nano", "events": "time_unix_nano"}
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[LocalPool]:
+    with LocalPool(1) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def app() -> App:
+    return load_app("shop")
+
+
+def _undisturbed(label: str) -> Scenario:
+    """The shipped scenario of a fault, with a look at what comes after it and nothing else going on."""
+    scenario = load_scenario(label.replace(".", "-").replace("_", "-"))
+    spec = scenario.spec.model_copy(update={"timeline": Timeline(recovery=RECOVERY), "decoys": ()})
+    return scenario.model_copy(update={"spec": spec})
+
+
+def _record(pool: LocalPool, app: App, scenario: Scenario, out: Path) -> tuple[Episode, Truth]:
+    reasons: list[str] = []
+    for seed in SEEDS:
+        recorded = pool.record(scenario, app, seed, out)
+        if recorded.status == "ok":
+            return read_episode(recorded.path), read_truth(recorded.path)
+        reasons.append(recorded.reason)
+    pytest.fail(f"no scorable episode of {scenario.metadata.name}: {reasons}")
+
+
+def _after_healing(episode: Episode, truth: Truth) -> tuple[EpisodeHeader, dict[str, pa.Table]]:
+    """The episode as if its incident had been the second half of the recovery, and nothing in between."""
+    assert truth.healed_unix_nano is not None
+    header = episode.header
+    settled = Window(truth.healed_unix_nano + int(RECOVERY / 2 * 1e9), truth.healed_unix_nano + int(RECOVERY * 1e9))
+    tables = {
+        name: table.filter([t < header.baseline.end or t >= settled.start for t in table[TIMES[name]].to_pylist()])
+        for name, table in episode.tables.items()
+    }
+    return header.model_copy(update={"incident": settled}), tables
+
+
+@pytest.mark.parametrize("label", FAULTS)
+def test_a_fault_is_seen_while_it_lasts_and_gone_after_healing(label: str, pool: LocalPool, app: App, tmp_path: Path) -> None:
+    episode, truth = _record(pool, app, _undisturbed(label), tmp_path)
+    cause = truth.causes[0]
+    assert cause.fault == label
+    assert truth.visible, f"no symptom of {label} on {cause.component} with {cause.parameters}"
+
+    faults = {cause.component: make_fault(label, cause.component, cause.parameters)}
+    header, tables = _after_healing(episode, truth)
+    assert symptoms_seen(faults, tables, header) == ()
