@@ -5,6 +5,7 @@ A trainer's loop must not be left by an exception in the midst of a step, so gua
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,26 @@ if TYPE_CHECKING:
     from chaosgym.training.optimizer import Schedule
     from chaosgym.training.run import Run
 
-__all__ = ["Clock", "FiniteLoss", "Guard", "Metrics", "TrainingStopped"]
+__all__ = ["Clock", "FiniteLoss", "Guard", "Metrics", "TrainingStopped", "quiet"]
+
+
+_log = logging.getLogger(__name__)
+_SAID = (("loss", "loss"), ("mean_token_accuracy", "token accuracy"), ("reward", "reward"), ("term/component", "component"), ("term/fault", "fault"))
 
 
 class TrainingStopped(ChaosgymError):
     """A guard saw that going on would teach nothing."""
+
+
+def quiet(trainer: Any) -> None:
+    """Keep the libraries below from printing: metrics go to metrics.jsonl and to our log."""
+    import datasets
+    from transformers.trainer_callback import PrinterCallback
+    from transformers.utils import logging as chatter
+
+    trainer.remove_callback(PrinterCallback)
+    chatter.disable_progress_bar()
+    datasets.disable_progress_bars()
 
 
 class Metrics(TrainerCallback):
@@ -38,8 +54,12 @@ class Metrics(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Append a line."""
         kept = {key: value for key, value in (logs or {}).items() if isinstance(value, int | float) and math.isfinite(value)}
+        seconds = time.monotonic() - self._began
         if state.is_world_process_zero:
-            self._run.log({"step": state.global_step, "seconds": round(time.monotonic() - self._began, 2), **kept})
+            self._run.log({"step": state.global_step, "seconds": round(seconds, 2), **kept})
+            said = ", ".join(f"{name} {kept[key]:.3g}" for key, name in _SAID if key in kept)
+            if said:
+                _log.info("%s: step %d of %d, %.0f s, %s", self._run.command, state.global_step, state.max_steps, seconds, said)
 
 
 class Clock(TrainerCallback):

@@ -20,7 +20,7 @@ from chaosgym.training.run import Run, open_run
 from chaosgym.training.supervised import finish, trainer_arguments
 from chaosgym.training.tasks import Source, Task, draw_tasks, make_task, read_sources
 
-__all__ = ["grpo", "make_reinforced"]
+__all__ = ["GrpoConfig", "grpo", "make_reinforced"]
 
 _log = logging.getLogger(__name__)
 

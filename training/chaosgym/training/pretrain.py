@@ -14,7 +14,7 @@ from chaosgym.training.run import Run, open_run
 from chaosgym.training.tasks import Source, draw_tasks, read_sources
 from chaosgym.training.tokenizer import build_tokenizer
 
-__all__ = ["make_pretrained", "new_model", "pretrain"]
+__all__ = ["PretrainConfig", "make_pretrained", "new_model", "pretrain"]
 
 _TOKENIZER_TEXTS = 600
 

@@ -13,7 +13,7 @@ from chaosgym.training.pretrain import new_model
 from chaosgym.training.run import Run, open_run
 from chaosgym.training.tasks import Source, draw_tasks, read_sources, right_answer
 
-__all__ = ["make_tuned", "sft"]
+__all__ = ["SftConfig", "make_tuned", "sft"]
 
 
 def sft(config: SftConfig, *, resume: bool = False) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from chaosgym.agents.prompt import PromptFormat
 from chaosgym.errors import InputError
-from chaosgym.training.callbacks import Clock, FiniteLoss, Metrics
+from chaosgym.training.callbacks import Clock, FiniteLoss, Metrics, quiet
 from chaosgym.training.config import Training
 from chaosgym.training.nano import device_arguments, lora_config
 from chaosgym.training.optimizer import Schedule, make_optimizer, make_schedule
@@ -84,6 +84,7 @@ def fit(
 def finish(trainer: Any, run: Run, tokenizer: PreTrainedTokenizerBase, form: PromptFormat, schedule: Schedule, check: Any) -> dict[str, Any]:
     """Run the loop from the newest checkpoint, save the model, write the summary."""
     began = time.monotonic()
+    quiet(trainer)
     checkpoint = run.checkpoint()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     check()

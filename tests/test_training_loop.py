@@ -1,0 +1,191 @@
+"""The whole line on recorded episodes: pretrain, SFT, GRPO, killed and resumed, and adapters on somebody's model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaosgym.agents.prompt import PromptFormat
+from chaosgym.agents.slm import SlmAgent
+from chaosgym.episode import ComponentInfo, EdgeInfo, EpisodeHeader, Window, read_episode, write_episode
+from chaosgym.errors import InputError
+from chaosgym.incident import compile_incident
+from chaosgym.telemetry.store import TelemetryBuffer
+from chaosgym.training.callbacks import TrainingStopped
+from chaosgym.training.config import GrpoConfig, PretrainConfig, SftConfig
+from chaosgym.training.grpo import grpo
+from chaosgym.training.pretrain import pretrain
+from chaosgym.training.sft import sft
+from chaosgym.training.tokenizer import build_tokenizer
+from chaosgym.truth import TrueCause, Truth
+
+pytestmark = [
+    pytest.mark.training,
+    pytest.mark.timeout(600),
+    # Of the libraries below us, about each other.
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"),
+]
+
+SECOND = 10**9
+START = 1_790_000_000 * SECOND
+NANO = {"hidden": 64, "layers": 2}
+
+
+def record(folder: Path, number: int, fault: str) -> None:
+    """A gateway in front of two services, one of which refuses its calls, or does not answer them, or is well."""
+    buffer, names = TelemetryBuffer(), (f"front-{number}", f"billing-{number}", f"cart-{number}")
+    culprit = names[1 + number % 2]
+    error = {"process.crash": "ConnectionRefusedError", "process.hang": "TimeoutError"}.get(fault)
+    for i in range(60):
+        at, peer = START + i * SECOND // 30, names[1 + i % 2]
+        bad = error is not None and peer == culprit and i >= 30
+        row = (f"t{i}", f"c{i}", None, "GET", "client", "error" if bad else "unset", error if bad else None, f"{peer}.internal")
+        buffer.spans.append((at, at + (900 if bad else 4) * 10**6, names[0], *row, 503 if bad else 200, error if bad else None, "{}"))
+    header = EpisodeHeader(
+        id=f"e{number}", entry=names[0], baseline=Window(START, START + SECOND), incident=Window(START + SECOND, START + 2 * SECOND),
+        components=tuple(ComponentInfo(name=n, kind=k, host=f"{n}.internal") for n, k in zip(names, ("gateway", "service", "service"), strict=True)),
+        edges=tuple(EdgeInfo(source=names[0], target=n) for n in names[1:]),
+    )
+    causes = (TrueCause(component=culprit, fault=fault),) if fault else ()
+    write_episode(folder, header, buffer.tables(), Truth(scenario=fault or "calm", app="a", verdict="fault" if fault else "healthy", causes=causes))
+
+
+@pytest.fixture(scope="module")
+def episodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("episodes")
+    for number in range(12):
+        record(folder, number, ("process.crash", "process.hang", "")[number % 3])
+    return folder
+
+
+def settings(episodes: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    return {"episodes": [episodes], "out": out, "budget": 200, "log_every": 1, **changes}
+
+
+@pytest.fixture(scope="module")
+def tuned(episodes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that was pretrained and then taught to answer."""
+    runs = tmp_path_factory.mktemp("runs")
+    read = pretrain(PretrainConfig.model_validate(settings(episodes, runs / "pretrain", steps=20, batch_size=16, nano=NANO)))
+    changes = {"model": read["model"], "steps": 60, "batch_size": 16, "learning_rate": 1e-2}
+    told = sft(SftConfig.model_validate(settings(episodes, runs / "sft", **changes)))
+    return Path(told["model"])
+
+
+def lines(run: Path, key: str) -> list[float]:
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [record[key] for record in records if key in record]
+
+
+def test_a_model_from_nothing_learns_to_answer(tuned: Path, episodes: Path) -> None:
+    losses = lines(tuned.parent, "loss")
+    assert losses[-1] < 0.5 * losses[0]
+    assert PromptFormat.load(tuned) == PromptFormat(rendering="compact", budget=200, system="", max_new_tokens=24)
+    incident = compile_incident(read_episode(episodes / "e0"), 5, 200)
+    answer = json.loads(SlmAgent(tuned).diagnose([incident])[0])
+    assert answer["verdict"] in ("fault", "healthy")
+
+
+def test_grpo_raises_the_reward_and_logs_its_terms(tuned: Path, episodes: Path, tmp_path: Path) -> None:
+    changes = {"model": str(tuned), "steps": 25, "batch_size": 32, "generations": 8, "pool": 6, "learning_rate": 1e-3}
+    summary = grpo(GrpoConfig.model_validate(settings(episodes, tmp_path / "grpo", **changes)))
+    assert summary["steps"] == 25
+    rewards = lines(tmp_path / "grpo", "reward")
+    assert sum(rewards[-5:]) > sum(rewards[:5])
+    assert lines(tmp_path / "grpo", "term/component")
+    assert lines(tmp_path / "grpo", "pass@8")
+    with pytest.raises(InputError, match="holds a run already"):
+        grpo(GrpoConfig.model_validate(settings(episodes, tmp_path / "grpo", **changes)))
+    assert grpo(GrpoConfig.model_validate(settings(episodes, tmp_path / "grpo", **changes)), resume=True) == summary
+
+
+def test_grpo_stops_where_there_is_nothing_to_learn(tuned: Path, episodes: Path, tmp_path: Path) -> None:
+    """At a temperature near 0 all answers to an incident are the same, and so are their rewards."""
+    changes = {"model": str(tuned), "steps": 30, "batch_size": 8, "generations": 4, "pool": 0, "temperature": 1e-4, "patience": 3}
+    with pytest.raises(TrainingStopped, match="all rewards alike"):
+        grpo(GrpoConfig.model_validate(settings(episodes, tmp_path / "grpo", **changes)))
+    assert len(lines(tmp_path / "grpo", "reward")) <= 12
+
+
+def test_the_clock_ends_a_run_early_with_a_whole_model(episodes: Path, tmp_path: Path) -> None:
+    changes = {"steps": 2000, "batch_size": 4, "minutes": 0.02, "nano": NANO}
+    summary = sft(SftConfig.model_validate(settings(episodes, tmp_path / "sft", **changes)))
+    assert summary["out_of_time"]
+    assert summary["steps"] < 2000
+    assert (tmp_path / "sft" / "model" / "model.safetensors").is_file()
+
+
+CHILD = """
+import sys, yaml
+from chaosgym.training.config import {kind}
+from chaosgym.training.{command} import {command}
+if __name__ == "__main__":
+    {command}({kind}.model_validate(yaml.safe_load(open(sys.argv[1]))), resume="--resume" in sys.argv)
+"""
+
+
+@pytest.mark.parametrize("command", ["sft", "grpo"])
+def test_a_killed_run_goes_on_from_its_last_checkpoint(command: str, tuned: Path, episodes: Path, tmp_path: Path) -> None:
+    out = tmp_path / command
+    changes: dict[str, Any] = {"model": str(tuned), "steps": 60, "batch_size": 8, "save_every": 3}
+    if command == "grpo":
+        changes |= {"generations": 4, "pool": 0, "patience": 60}
+    (tmp_path / "config.yaml").write_text(json.dumps(settings(episodes, out, **changes), default=str), encoding="utf-8")
+    (tmp_path / "child.py").write_text(CHILD.format(command=command, kind=f"{command.capitalize()}Config"), encoding="utf-8")
+    arguments = [sys.executable, str(tmp_path / "child.py"), str(tmp_path / "config.yaml")]
+    child = subprocess.Popen(arguments, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    try:
+        until = time.monotonic() + 240
+        while not list(out.glob("checkpoint-*/trainer_state.json")) and child.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    assert not (out / "summary.json").exists()
+    done = subprocess.run([*arguments, "--resume"], env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300, check=False)
+    assert done.returncode == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["steps"] == 60
+    assert summary["resumed_from"].startswith("checkpoint-")
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Somebody's Qwen3: another tokenizer, no chaosgym.json."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    folder = tmp_path_factory.mktemp("foreign")
+    tokenizer = build_tokenizer(["the root cause of an incident is a component and a fault"] * 20, 800)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+    model = Qwen3ForCausalLM(Qwen3Config(
+        vocab_size=len(tokenizer), head_dim=16, max_position_embeddings=8192, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id, **shape,
+    ))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_adapters_train_on_anybodys_model(foreign: Path, episodes: Path, tmp_path: Path) -> None:
+    changes = {"model": str(foreign), "lora": {"rank": 4}, "steps": 2, "batch_size": 4, "learning_rate": 1e-3, "muon_learning_rate": 0}
+    told = sft(SftConfig.model_validate(settings(episodes, tmp_path / "sft", **changes)))
+    assert (Path(told["model"]) / "adapter_config.json").is_file()
+    assert PromptFormat.load(told["model"]).rendering == "readable"
+    changes |= {"model": told["model"], "generations": 2, "pool": 2, "max_answer": 8, "patience": 50}
+    better = grpo(GrpoConfig.model_validate(settings(episodes, tmp_path / "grpo", **changes)))
+    assert better["steps"] == 2
+    assert (Path(better["model"]) / "adapter_config.json").is_file()
+
+
+def test_a_folder_that_is_no_model_is_refused(episodes: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"no config.json, so not a model"):
+        sft(SftConfig.model_validate(settings(episodes, tmp_path / "sft", model=str(tmp_path / "empty"))))
