@@ -61,7 +61,9 @@ class Consumer:
         return True
 
     async def _read(self) -> list[tuple[str, Mapping[str, str]]]:
-        reply: Any = await self._client.xreadgroup(self._config.group, self._name, {self._config.stream: ">"}, count=_BATCH, block=_BLOCK_MS)
+        reply: Any = await self._client.xreadgroup(
+            self._config.group, self._name, {self._config.stream: ">"}, count=_BATCH, block=_BLOCK_MS
+        )
         return [(str(message), fields) for _, entries in reply or () for message, fields in entries]
 
     async def _handle(self, message: str, fields: Mapping[str, str]) -> None:
@@ -74,7 +76,7 @@ class Consumer:
         try:
             await self._steps.run(self._config.steps, work)
             if rule := self._rule():
-                rule(work.item)
+                rule.apply(rule.record(work.item))
             async with asyncio.timeout(_TIMEOUT):
                 await self._client.execute_command("XACK", stream, self._config.group, message)
             ms = f"{(time.perf_counter() - begin) * 1000:.1f}"

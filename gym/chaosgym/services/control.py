@@ -1,7 +1,7 @@
 """The line between a service and whoever forked it: JSON, one object a line.
 
-    service -> {"ready": true}                      it listens
-    forker  -> {"defect": {"kind": "leak", ...}}    switch a defect (null: all off); answered with {"ok": true}
+service -> {"ready": true}                      it listens
+forker  -> {"defect": {"kind": "leak", ...}}    switch a defect (null: all off); answered with {"ok": true}
 """
 
 from __future__ import annotations

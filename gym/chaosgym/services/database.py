@@ -65,9 +65,16 @@ class Database:
         self._peer, self._config, self._instruments, self._journal = peer, config, instruments, journal
         self._pool: asyncpg.Pool | None = None
         self._waiting = 0
-        self._attributes = {"db.system.name": "postgresql", "db.namespace": config.database, "server.address": peer.host, "server.port": peer.port}
+        self._attributes = {
+            "db.system.name": "postgresql",
+            "db.namespace": config.database,
+            "server.address": peer.host,
+            "server.port": peer.port,
+        }
         instruments.observe("db.client.connection.count", "{connection}", self._connections)
-        instruments.observe("db.client.connection.pending_requests", "{request}", lambda: ((self._waiting, {"db.client.connection.pool.name": peer.host}),))
+        instruments.observe(
+            "db.client.connection.pending_requests", "{request}", lambda: ((self._waiting, {"db.client.connection.pool.name": peer.host}),)
+        )
 
     def _connections(self) -> Iterable[tuple[float, Mapping[str, str]]]:
         size, idle = (self._pool.get_size(), self._pool.get_idle_size()) if self._pool else (0, 0)
@@ -81,13 +88,13 @@ class Database:
 
     async def _made_pool(self) -> asyncpg.Pool:
         if self._pool is None:
-            address, port = self._peer.address
+            config, (address, port) = self._config, self._peer.address
             self._pool = asyncpg.create_pool(
-                host=address, port=port, user=self._config.database_user, password=self._config.database_password, database=self._config.database,
-                min_size=0, max_size=self._config.pool, max_queries=_QUERIES, max_inactive_connection_lifetime=_IDLE, timeout=_CONNECT, ssl=False,
-                connection_class=_Connection, server_settings={"application_name": self._config.name, "jit": "off"},
+                host=address, port=port, user=config.database_user, password=config.database_password, database=config.database, ssl=False,
+                min_size=0, max_size=config.pool, max_queries=_QUERIES, max_inactive_connection_lifetime=_IDLE, timeout=_CONNECT,
+                connection_class=_Connection, server_settings={"application_name": config.name, "jit": "off"},
             )  # fmt: skip
-            await self._pool
+            await self._pool  # opens nothing yet, so it is ready before anybody else asks
         return self._pool
 
     async def run(self, step: Query, work: Work) -> Any:
@@ -100,8 +107,15 @@ class Database:
                     return await self._execute(step, work.item)
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
                 failure = _failure(error, self._peer.host, step.timeout)
-                self._journal.log("ERROR", "query_failed", work.trace, raised=error if failure.status == 500 else None, table=step.table, operation=verb,
-                                  error=failure.text)
+                self._journal.log(
+                    "ERROR",
+                    "query_failed",
+                    work.trace,
+                    raised=error if failure.status == 500 else None,
+                    table=step.table,
+                    operation=verb,
+                    error=failure.text,
+                )
                 raise failure from error
 
     async def _execute(self, step: Query, item: int) -> Any:

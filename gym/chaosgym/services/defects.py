@@ -1,8 +1,8 @@
 """Real defects that can be switched on in a running service; see `Defect` for their parameters.
 
-    spin    a background job that never gets done: a thread that keeps the interpreter busy
-    leak    a list that only grows
-    raise   a business rule that throws on some inputs (`rules`)
+spin    a background job that never gets done: a thread that keeps the interpreter busy
+leak    a list that only grows
+raise   a business rule that throws on some inputs (`rules`)
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Why a step failed, in the terms of HTTP.
 
-    Failure          an expected way to fail: a dependency is slow, gone or refuses; becomes a 5xx answer
-    any other        a bug of the program: becomes 500, with its traceback in the log
+Failure          an expected way to fail: a dependency is slow, gone or refuses; becomes a 5xx answer
+any other        a bug of the program: becomes 500, with its traceback in the log
 """
 
 from __future__ import annotations

@@ -30,7 +30,14 @@ _HEALTH = "/healthz"
 class Handlers:
     """Called by the server for every request."""
 
-    def __init__(self, endpoints: tuple[EndpointConfig, ...], steps: Steps, instruments: Instruments, journal: Journal, rule: Callable[[], Rule | None]) -> None:
+    def __init__(
+        self,
+        endpoints: tuple[EndpointConfig, ...],
+        steps: Steps,
+        instruments: Instruments,
+        journal: Journal,
+        rule: Callable[[], Rule | None],
+    ) -> None:
         self._routes = [(e, _pattern(e.route)) for e in endpoints]
         self._steps, self._instruments, self._journal, self._rule = steps, instruments, journal, rule
         self.draining = False
@@ -68,12 +75,11 @@ class Handlers:
         try:
             result = await self._steps.run(endpoint.steps, work)
             if rule := self._rule():
-                rule(item)
+                rule.apply(rule.record(item))
             return 200, {"id": item, "result": result}
         except Failure as failure:
             failed(span, failure)
-            self._journal.log("ERROR", "request_failed", work.trace, method=endpoint.method, path=path, status=failure.status, error=failure.text)
-            return failure.status, {"error": failure.text}
+            return failure.status, {"error": failure.text}  # whoever raised it has logged it
         except Exception as error:  # noqa: BLE001 - the boundary of a request: whatever bug it hits becomes a 500
             failed(span, error)
             self._journal.log("ERROR", "unhandled", work.trace, raised=error, method=endpoint.method, path=path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -67,7 +67,7 @@ class Instruments:
         return self._tracer.start_span(name, parent, kind, attributes)
 
     @contextmanager
-    def client(self, name: str, parent: Context | None, attributes: Mapping[str, Any], kind: SpanKind = SpanKind.CLIENT) -> Iterator[Span]:
+    def client(self, name: str, parent: Context | None, attributes: Mapping[str, Any], kind: SpanKind = SpanKind.CLIENT) -> Generator[Span]:
         """A span around work on a peer; what is raised becomes its error."""
         span = self._tracer.start_span(name, parent, kind, attributes)
         try:

@@ -37,7 +37,9 @@ class Journal:
         self._phrases = draw_phrases(seed)
         self._warn = draw.choice(("WARN", "WARNING"))
         self._lower = style != "plain" and draw.random() < 0.5
-        self._keys = draw.choice((("ts", "level", "msg"), ("timestamp", "severity", "message"), ("time", "level", "message"), ("time", "lvl", "msg")))
+        self._keys = draw.choice(
+            (("ts", "level", "msg"), ("timestamp", "severity", "message"), ("time", "level", "message"), ("time", "lvl", "msg"))
+        )
         self._layout = draw.randrange(4)
         self._access_fields = draw.random() < 0.5
         self._second, self._stamp = -1, ""

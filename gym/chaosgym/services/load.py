@@ -1,8 +1,8 @@
 """The users of an application: journeys through the edge at Poisson arrivals, and what the users saw.
 
-    load = LoadGenerator(plan, address, port, seed=7)
-    await load.start()      ...  load.rate_factor = 1.4  ...      await load.stop()
-    load.samples, load.rows()
+load = LoadGenerator(plan, address, port, seed=7)
+await load.start()      ...  load.rate_factor = 1.4  ...      await load.stop()
+load.samples, load.rows()
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ ITEMS = 200
 _POPULARITY = 1.6
 _THINK = (0.01, 0.04)
 """Seconds between two requests of one journey."""
+_PATIENCE = 0.6
+"""Share of users who go on with their journey after a failed request."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,12 @@ class LoadGenerator:
     async def start(self) -> None:
         """Open the session and let users arrive."""
         connector = aiohttp.TCPConnector(
-            resolver=TableResolver(self._table), limit=256, keepalive_timeout=0.5, use_dns_cache=False, family=socket.AF_INET, happy_eyeballs_delay=None
+            resolver=TableResolver(self._table),
+            limit=256,
+            keepalive_timeout=0.5,
+            use_dns_cache=False,
+            family=socket.AF_INET,
+            happy_eyeballs_delay=None,
         )
         self._session = aiohttp.ClientSession(
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, timeout=aiohttp.ClientTimeout(total=TIMEOUT)
@@ -115,13 +122,13 @@ class LoadGenerator:
             task.add_done_callback(self._tasks.discard)
 
     async def _walk(self, requests: tuple[str, ...], item: int) -> None:
-        """One user: request after request, giving up at the first failure."""
+        """One user: request after request; after a failure some give up and some go on."""
         for index, endpoint in enumerate(requests):
             if index:
                 await asyncio.sleep(self._draw.uniform(*_THINK))
             sample = await self._request(endpoint, item)
             self.samples.append(sample)
-            if not sample.ok:
+            if not sample.ok and self._draw.random() > _PATIENCE:
                 return
 
     async def _request(self, endpoint: str, item: int) -> EdgeSample:
@@ -150,7 +157,12 @@ class LoadGenerator:
         return [self._row(sample) for sample in self.samples]
 
     def _row(self, sample: EdgeSample) -> tuple[Any, ...]:
-        attributes = {"http.request.method": sample.method, "url.path": sample.path, "url.template": sample.route, "server.port": self._entry.port}
+        attributes = {
+            "http.request.method": sample.method,
+            "url.path": sample.path,
+            "url.template": sample.route,
+            "server.port": self._entry.port,
+        }
         return (
             sample.time_unix_nano, sample.time_unix_nano + int(sample.duration * 1e9), EDGE, sample.trace_id, sample.span_id, None,
             sample.method, "client", "unset" if sample.ok else "error", sample.message, self._entry.host, sample.status or None,

@@ -59,7 +59,12 @@ class Peers:
         self._breakers = {host: Breaker() for host in self._peers}
         table = {host: peer.address for host, peer in self._peers.items()}
         connector = aiohttp.TCPConnector(
-            resolver=TableResolver(table), limit=64, keepalive_timeout=_IDLE, use_dns_cache=False, family=socket.AF_INET, happy_eyeballs_delay=None
+            resolver=TableResolver(table),
+            limit=64,
+            keepalive_timeout=_IDLE,
+            use_dns_cache=False,
+            family=socket.AF_INET,
+            happy_eyeballs_delay=None,
         )
         self._session = aiohttp.ClientSession(
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, skip_auto_headers=("Accept-Encoding",),
@@ -91,8 +96,16 @@ class Peers:
             except Failure as failure:
                 if attempt == attempts or not failure.retry:
                     raise
-                self._journal.log("WARN", "retry", work.trace, method=step.method, target=step.host, attempt=attempt, attempts=attempts,
-                                  error=failure.text)
+                self._journal.log(
+                    "WARN",
+                    "retry",
+                    work.trace,
+                    method=step.method,
+                    target=step.host,
+                    attempt=attempt,
+                    attempts=attempts,
+                    error=failure.text,
+                )
                 await asyncio.sleep(config.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
         raise AssertionError("a loop over at least one attempt returns or raises")
 
@@ -119,8 +132,10 @@ class Peers:
         return answer
 
     def _attributes(self, step: Call, attempt: int) -> dict[str, Any]:
-        attributes: dict[str, Any] = {"http.request.method": step.method, "server.address": step.host, "server.port": self._peers[step.host].port,
-                                      "url.template": step.route}  # fmt: skip
+        peer = self._peers[step.host]
+        attributes: dict[str, Any] = {
+            "http.request.method": step.method, "url.template": step.route, "server.address": peer.host, "server.port": peer.port,
+        }  # fmt: skip
         if attempt > 1:
             attributes["http.request.resend_count"] = attempt - 1
         return attributes
@@ -132,7 +147,9 @@ class Peers:
         body = None if step.method in ("GET", "DELETE") else {"id": work.item, "quantity": work.item % 3 + 1}
         with self._instruments.client(step.method, work.parent, self._attributes(step, attempt)) as span:
             try:
-                async with self._session.request(step.method, url, json=body, timeout=limits, headers={"traceparent": traceparent(span)}) as reply:
+                async with self._session.request(
+                    step.method, url, json=body, timeout=limits, headers={"traceparent": traceparent(span)}
+                ) as reply:
                     text = await reply.read()
                     return _answer(reply.status, text, step, span)
             except (aiohttp.ClientError, OSError) as error:
@@ -157,5 +174,7 @@ def _failure(error: Exception, host: str, timeout: float) -> Failure:
         return Failure(504, "TimeoutError", f"no response from {host} within {timeout * 1000:.0f} ms, timed out", peer=host)
     if isinstance(error, aiohttp.ClientConnectorError):
         cause = error.os_error
-        return Failure(503, type(cause).__name__, f"Cannot connect to host {host}:{error.port}: [Errno {cause.errno}] {cause.strerror}", peer=host)
+        return Failure(
+            503, type(cause).__name__, f"Cannot connect to host {host}:{error.port}: [Errno {cause.errno}] {cause.strerror}", peer=host
+        )
     return Failure(502, type(error).__name__, describe(error), peer=host)

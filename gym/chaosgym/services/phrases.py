@@ -9,30 +9,84 @@ __all__ = ["PHRASES", "draw_phrases"]
 
 PHRASES: Mapping[str, tuple[str, ...]] = {
     "starting": ("starting {name} {version}", "{name} version {version} booting", "initializing service {name} v{version}"),
-    "listening": ("listening on {address}", "server started, address={address}", "HTTP server ready at {address}", "accepting connections on {address}"),
+    "listening": (
+        "listening on {address}",
+        "server started, address={address}",
+        "HTTP server ready at {address}",
+        "accepting connections on {address}",
+    ),
     "subscribed": ("subscribed to {stream} as {group}", "consumer group {group} attached to {stream}", "polling stream {stream}"),
     "stopping": ("received SIGTERM, shutting down", "shutdown requested, draining connections", "termination signal received, stopping"),
     "stopped": ("shutdown complete", "server stopped", "bye"),
-    "access": ("{method} {path} {status} {ms}ms", "{method} {path} -> {status} in {ms} ms", "request completed: {method} {path} status {status} took {ms}ms",
-               "handled {method} {path} ({status}, {ms} ms)"),
-    "retry": ("retrying {method} {target} (attempt {attempt} of {attempts}): {error}", "attempt {attempt}/{attempts} to {target} failed: {error}; will retry",
-              "request to {target} failed on attempt {attempt} of {attempts}, backing off: {error}"),
-    "call_failed": ("call to {target} failed: {error}", "upstream {target} error: {error}", "could not reach {target}: {error}", "{method} {target} failed with {error}"),
-    "degraded": ("continuing without {target}: {error}", "{target} unavailable, serving reduced response: {error}", "skipping optional call to {target}: {error}"),
-    "breaker_open": ("circuit breaker for {target} opened", "circuit for {target} is now OPEN", "too many failures, tripping breaker for {target}"),
+    "access": (
+        "{method} {path} {status} {ms}ms",
+        "{method} {path} -> {status} in {ms} ms",
+        "request completed: {method} {path} status {status} took {ms}ms",
+        "handled {method} {path} ({status}, {ms} ms)",
+    ),
+    "retry": (
+        "retrying {method} {target} (attempt {attempt} of {attempts}): {error}",
+        "attempt {attempt}/{attempts} to {target} failed: {error}; will retry",
+        "request to {target} failed on attempt {attempt} of {attempts}, backing off: {error}",
+    ),
+    "call_failed": (
+        "call to {target} failed: {error}",
+        "upstream {target} error: {error}",
+        "could not reach {target}: {error}",
+        "{method} {target} failed with {error}",
+    ),
+    "degraded": (
+        "continuing without {target}: {error}",
+        "{target} unavailable, serving reduced response: {error}",
+        "skipping optional call to {target}: {error}",
+    ),
+    "breaker_open": (
+        "circuit breaker for {target} opened",
+        "circuit for {target} is now OPEN",
+        "too many failures, tripping breaker for {target}",
+    ),
     "breaker_closed": ("circuit breaker for {target} closed", "circuit for {target} is now CLOSED", "{target} recovered, breaker reset"),
-    "query_failed": ("query on {table} failed: {error}", "database error on {table}: {error}", "{operation} {table} failed: {error}", "db: {operation} on {table}: {error}"),
+    "query_failed": (
+        "query on {table} failed: {error}",
+        "database error on {table}: {error}",
+        "{operation} {table} failed: {error}",
+        "db: {operation} on {table}: {error}",
+    ),
     "query_slow": ("slow query on {table}: {ms} ms", "{operation} {table} took {ms}ms", "query exceeded {ms} ms on {table}"),
-    "cache_failed": ("redis {operation} failed: {error}", "cache error on {operation}: {error}", "{operation} {key}: {error}", "redis command {operation} error: {error}"),
-    "cache_bypassed": ("cache unavailable, reading through: {error}", "redis {operation} failed, falling back to origin: {error}", "ignoring cache error: {error}"),
-    "publish_failed": ("could not publish to {stream}: {error}", "publish to {stream} failed: {error}", "failed to enqueue on {stream}: {error}"),
+    "cache_failed": (
+        "redis {operation} failed: {error}",
+        "cache error on {operation}: {error}",
+        "{operation} {key}: {error}",
+        "redis command {operation} error: {error}",
+    ),
+    "cache_bypassed": (
+        "cache unavailable, reading through: {error}",
+        "redis {operation} failed, falling back to origin: {error}",
+        "ignoring cache error: {error}",
+    ),
+    "publish_failed": (
+        "could not publish to {stream}: {error}",
+        "publish to {stream} failed: {error}",
+        "failed to enqueue on {stream}: {error}",
+    ),
     "consume_failed": ("reading {stream} failed: {error}", "consumer error on {stream}: {error}", "poll of {stream} failed: {error}"),
-    "handled": ("processed message {message} from {stream} in {ms} ms", "message {message} done ({ms}ms)", "{stream}: handled {message}, {ms} ms"),
-    "message_failed": ("message {message} from {stream} failed: {error}", "could not process {message}: {error}", "giving up on message {message}: {error}"),
-    "request_failed": ("{method} {path} failed: {error}", "request failed with {status}: {error}", "responding {status} to {method} {path}: {error}"),
-    "unhandled": ("unhandled exception in {method} {path}", "internal error while serving {method} {path}", "exception handling request {method} {path}",
-                  "uncaught error on {method} {path}"),
-}  # fmt: skip
+    "handled": (
+        "processed message {message} from {stream} in {ms} ms",
+        "message {message} done ({ms}ms)",
+        "{stream}: handled {message}, {ms} ms",
+    ),
+    "message_failed": (
+        "message {message} from {stream} failed: {error}",
+        "could not process {message}: {error}",
+        "giving up on message {message}: {error}",
+    ),
+    "unhandled": (
+        "unhandled exception in {method} {path}",
+        "internal error while serving {method} {path}",
+        "exception handling request {method} {path}",
+        "uncaught error on {method} {path}",
+    ),
+}
 """Event -> templates; a service uses one of each for its whole life."""
 
 

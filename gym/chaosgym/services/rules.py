@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import linecache
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any
@@ -18,12 +18,18 @@ from chaosgym.services.trace import application_folder
 
 __all__ = ["BUGS", "Bug", "Rule", "compile_rule", "is_affected"]
 
-Rule = Callable[[int], object]
-"""Applied to the item of a request."""
 
 _NOUNS = ("discount", "tax", "loyalty", "shipping", "quota", "rebate", "margin", "bundle", "credit", "voucher", "tariff", "surcharge")
 _VERBS = ("resolve", "apply", "compute", "derive", "normalize", "lookup", "prepare", "validate")
 _MODULES = ("pricing", "rules", "policy", "mapping", "enrichment", "validation", "normalizers", "calculator", "eligibility")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`rule.apply(rule.record(item))` is a business computation on the item of a request."""
+
+    record: Callable[[int], Mapping[str, object]]
+    apply: Callable[[Mapping[str, object]], object]
 
 
 @dataclass(frozen=True)
@@ -130,8 +136,12 @@ def compile_rule(service: str, flavour: int, share: float) -> Rule:
     code = _code(source, f"{application_folder(service)}/{draw.choice(_MODULES)}.py")
     scope: dict[str, Any] = {}
     exec(code, scope)  # source of this module, not of a user
-    function = scope[outer]
-    return lambda item: function({"id": item, "amount": item * 7 % 400 + 1, noun: bug.awkward if is_affected(item, share, flavour) else bug.usual})
+
+    def record(item: int) -> Mapping[str, object]:
+        value = bug.awkward if is_affected(item, share, flavour) else bug.usual
+        return {"id": item, "amount": item * 7 % 400 + 1, noun: value}
+
+    return Rule(record, scope[outer])
 
 
 def _code(source: str, filename: str) -> CodeType:

@@ -62,8 +62,9 @@ class Store:
         with self._instruments.client(f"publish {step.stream}", work.parent, attributes, SpanKind.PRODUCER) as span:
             try:
                 async with asyncio.timeout(step.timeout):
-                    await self.client.execute_command("XADD", step.stream, "MAXLEN", "~", _LONGEST_STREAM, "*", "id", work.item,
-                                                      "traceparent", traceparent(span))
+                    await self.client.execute_command(
+                        "XADD", step.stream, "MAXLEN", "~", _LONGEST_STREAM, "*", "id", work.item, "traceparent", traceparent(span)
+                    )
             except (RedisError, OSError) as error:
                 failure = self._failure(error, "XADD", step.timeout)
                 self._journal.log("ERROR", "publish_failed", work.trace, stream=step.stream, error=failure.text)

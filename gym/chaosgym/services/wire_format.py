@@ -5,17 +5,27 @@ Three times as fast as the SDK's encoder, because attributes repeat: each pair i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
+from typing import cast
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.util.types import AttributeValue
+from opentelemetry.trace import SpanKind, StatusCode
 
 __all__ = ["encode_spans"]
+
+_KINDS = {
+    SpanKind.INTERNAL: Span.SPAN_KIND_INTERNAL,
+    SpanKind.SERVER: Span.SPAN_KIND_SERVER,
+    SpanKind.CLIENT: Span.SPAN_KIND_CLIENT,
+    SpanKind.PRODUCER: Span.SPAN_KIND_PRODUCER,
+    SpanKind.CONSUMER: Span.SPAN_KIND_CONSUMER,
+}
+_CODES = {StatusCode.UNSET: Status.STATUS_CODE_UNSET, StatusCode.OK: Status.STATUS_CODE_OK, StatusCode.ERROR: Status.STATUS_CODE_ERROR}
 
 
 def encode_spans(spans: Sequence[ReadableSpan]) -> bytes:
@@ -36,20 +46,20 @@ def _span(span: ReadableSpan) -> Span:
         span_id=context.span_id.to_bytes(8),
         parent_span_id=parent.span_id.to_bytes(8) if parent else b"",
         name=span.name,
-        kind=span.kind.value + 1,  # type: ignore[arg-type]
-        start_time_unix_nano=span.start_time,
-        end_time_unix_nano=span.end_time,
+        kind=_KINDS[span.kind],
+        start_time_unix_nano=span.start_time or 0,
+        end_time_unix_nano=span.end_time or 0,
         attributes=_pairs(span.attributes or {}),
-        status=Status(code=status.status_code.value, message=status.description or ""),  # type: ignore[arg-type]
+        status=Status(code=_CODES[status.status_code], message=status.description or ""),
     )
 
 
-def _pairs(attributes: Mapping[str, AttributeValue]) -> list[KeyValue]:
-    return [_pair(key, type(value), value) for key, value in attributes.items()]
+def _pairs(attributes: Mapping[str, object]) -> list[KeyValue]:
+    return [_pair(key, type(value), cast(Hashable, value)) for key, value in attributes.items()]
 
 
 @lru_cache(4096)
-def _pair(key: str, kind: type, value: AttributeValue) -> KeyValue:
+def _pair(key: str, kind: type, value: Hashable) -> KeyValue:
     """`kind` is part of the cache's key, because 1, 1.0 and True are equal."""
     if kind is bool:
         return KeyValue(key=key, value=AnyValue(bool_value=bool(value)))
