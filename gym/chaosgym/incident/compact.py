@@ -1,17 +1,18 @@
 """The compact rendering: closed words in fixed columns, components under handles drawn for this report.
 
-    alert fail3 wait4 timeout c8
+    alert fail3 server c8
     components
-    c23 service down fail4 wait2 refused exit
-    c8 gateway up err3 lat4
-    c5 postgres up
+    c23 service down ebb4 fail4 refused killed c23
+    c8 gateway up err3 fail3 server c8
+    c5 postgres up c5
     edges
-    c8 > c23 fail4 wait2 refused
-    c8 > c5 c23
+    c8 > c23 fail4 refused
+    c23 > c5
     logs
-    c8 error new n3 refused c23 cannot connect to host
+    c8 error new n3 refused c23 could not reach cannot connect to
 
-Rows come most surprising first, jittered by the seed; edges as usual are gathered by caller. A section that does not
+A component's row ends with its handle again: what follows a row of bad words is then the handle to answer with, which
+a small model learns in half the samples. Rows come most surprising first, jittered by the seed; edges as usual are gathered by caller. A section that does not
 fit its part of the budget ends with `more`.
 """
 
@@ -91,7 +92,7 @@ def _components(findings: Findings, named: Mapping[str, str], rng: random.Random
     for name, handle in named.items():
         words = findings.rows[name]
         kind = kind_word(findings.signals.components[name].kind)
-        rows.append((surprise(words), " ".join([handle, kind, *words])))
+        rows.append((surprise(words), " ".join([handle, kind, *words, handle])))
     return _jittered(rows, rng)
 
 

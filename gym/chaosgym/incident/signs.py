@@ -14,7 +14,7 @@ __all__ = ["sign_of"]
 
 _PHRASES = (
     ("retrying", r"\bretry|\bretries|\bretrying|attempt \S+ (?:of|/)|backing off"),
-    ("exception", r"traceback|exception|\w(?:Error|Exception)\b|unhandled|uncaught|internal error|panic"),
+    ("exception", r"traceback|exception|\w(?:Error|Exception)\b|unhandled|uncaught|(?<!\.)\binternal (?:server )?error|panic"),
     ("terminated", r"\bkilled\b|sigkill|was terminated by signal|segfault|core dumped|crash"),
     ("stopping", r"shutting down|shutdown|graceful|sigterm|stopping|\bdrain|received signal|\bexit"),
     ("started", r"\bstarted\b|\bstarting\b|\blistening|ready (?:to accept|at)|accepting connections|\bbooting"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-from drain3.drain import Drain
+from drain3.drain import Drain, LogCluster
 
 from chaosgym.episode import EpisodeHeader
 from chaosgym.incident.findings import LogFinding
@@ -115,16 +115,18 @@ def _gist(body: str) -> str:
 
 
 def _mined(groups: Mapping[str, _Group]) -> Iterable[tuple[str, _Group]]:
-    """Merge masked texts of one component into drain3's templates."""
-    drain = Drain(depth=4, sim_th=0.6, max_children=50, param_str="<*>")
-    merged: dict[int, _Group] = {}
+    """Merge masked texts of one component into drain3's templates; texts that name different components stay apart."""
+    drains: dict[tuple[str, ...], Drain] = {}
+    merged: dict[tuple[tuple[str, ...], int], tuple[LogCluster, _Group]] = {}
     for text, group in groups.items():
+        names = tuple(_NAME.findall(text))
+        drain = drains.setdefault(names, Drain(depth=4, sim_th=0.6, max_children=50, param_str="<*>"))
         cluster, _ = drain.add_log_message(text)
-        into = merged.setdefault(cluster.cluster_id, _Group())
+        _, into = merged.setdefault((names, cluster.cluster_id), (cluster, _Group()))
         into.counts = [a + b for a, b in zip(into.counts, group.counts, strict=True)]
         into.severity = max(into.severity, group.severity)
         into.example = group.example if group.counts[1] or not into.example else into.example
-    return [(cluster.get_template(), merged[cluster.cluster_id]) for cluster in drain.clusters if cluster.cluster_id in merged]
+    return [(cluster.get_template(), group) for cluster, group in merged.values()]
 
 
 def _finding(component: str, template: str, group: _Group, lengths: Sequence[float]) -> LogFinding:

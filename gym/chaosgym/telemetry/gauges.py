@@ -56,8 +56,8 @@ class Gauges:
         return self._compare(component, names, lambda values: float(values.max()))
 
     def sustained(self, component: str, *names: str) -> Change:
-        """Largest value of a gauge that two samples of each window reached."""
-        return self._compare(component, names, lambda values: float(np.sort(values)[-2:][0]))
+        """Largest value of a gauge that three samples of each window reached."""
+        return self._compare(component, names, lambda values: float(np.sort(values)[-3:][0]))
 
     def rate(self, component: str, *names: str) -> Change:
         """Growth per second of a cumulative sum in each window; a reset to a smaller value counts as no growth."""

@@ -42,7 +42,7 @@ class ComponentSignals:
     cpu: Change = UNKNOWN
     """Cores in use."""
     memory: Change = UNKNOWN
-    """Largest resident memory that two samples reached (a rollout doubles it for a moment)."""
+    """Largest resident memory that three samples reached (a rollout doubles it for a moment)."""
     files: Change = UNKNOWN
     """Largest number of open file descriptors."""
     files_share: Change = UNKNOWN
