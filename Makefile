@@ -3,8 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip
-FAST := not sandbox and not training and not slow
-LIVE := sandbox and not training and not slow
+QUICK := not training and not slow
 BENCHMARKS := $(wildcard benchmarks/*.py)
 
 .DEFAULT_GOAL := help
@@ -26,9 +25,8 @@ $(STAMP): pyproject.toml constraints.txt
 quickstart: $(STAMP) ## Break services, train a small model on it, show that it got better (under 15 minutes)
 	$(BIN)/chaosgym quickstart
 
-test: $(STAMP) ## Run the fast tests, then a few on real sandboxes
-	$(BIN)/python -m pytest -q -n auto --dist loadfile -m '$(FAST)'
-	$(BIN)/python -m pytest -q -m '$(LIVE)'
+test: $(STAMP) ## Run the fast tests and those on real sandboxes, a few minutes
+	$(BIN)/python -m pytest -q -m '$(QUICK)'
 
 lint: $(STAMP) ## Check style, types and the one-way flow of imports
 	$(BIN)/ruff check .

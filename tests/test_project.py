@@ -16,6 +16,7 @@ from chaosgym.app import App
 from chaosgym.document import read_document
 from chaosgym.extras import EXTRAS
 from chaosgym.scenario import Scenario
+from chaosgym.training.config import GrpoConfig, PretrainConfig, SftConfig, Training, read_config
 
 ROOT = Path(__file__).parents[1]
 PORTIONS = ("gym", "envs", "agents", "rewards", "training", "evaluation", "scenarios")
@@ -139,3 +140,11 @@ def test_example_documents_are_valid(kind: str, model: type[Scenario] | type[App
     assert len(examples) == 1
     (tmp_path / "example.yaml").write_text(examples[0])
     assert read_document(tmp_path / "example.yaml", model).kind == kind
+
+
+@pytest.mark.parametrize(("name", "config"), [("pretrain", PretrainConfig), ("sft", SftConfig), ("grpo", GrpoConfig)])
+def test_example_configurations_are_valid(name: str, config: type[Training], tmp_path: Path) -> None:
+    example = re.search(rf"```yaml\n(# {name}.yaml\n.*?)```", (ROOT / "docs" / "training.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert example is not None
+    (tmp_path / "example.yaml").write_text(example[1])
+    assert read_config(tmp_path / "example.yaml", config).out == Path("runs") / name

@@ -18,8 +18,10 @@ COMPARE_EXAMPLE = "Example: chaosgym compare runs/eval/sft runs/eval/grpo"
 def evaluate(
     agent: Annotated[str, typer.Argument(help="rules, null, random, most-errors, latest-deploy or slm:MODEL (a folder or a hub id).")],
     episodes: Annotated[Path, typer.Option(help="A folder of recorded episodes.")],
-    out: Annotated[Path | None, typer.Option(help="Write result.json, report.md and report.html into this folder.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write result.json, episodes.jsonl, report.md and report.html into this folder.")] = None,
+    train: Annotated[Path | None, typer.Option(help="Episodes that the rail `majority` learns from; by default those judged.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Draws handles, the order of rows and what random agents say.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Incidents that a model answers at a time.")] = 16,
     as_json: JsonOption = False,
 ) -> None:
     """Evaluate an agent on recorded episodes, with the oracle, null, majority and rules beside it."""
@@ -27,10 +29,11 @@ def evaluate(
     from chaosgym.episode import list_episodes
     from chaosgym.evaluation import evaluate as evaluate_agent
 
-    result = evaluate_agent(make_agent(agent, seed=seed), list_episodes(episodes), seed=seed)
+    judged, fitted = list_episodes(episodes), list_episodes(train) if train is not None else ()
+    result = evaluate_agent(make_agent(agent, seed=seed), judged, seed=seed, train=fitted, batch_size=batch_size)
     if out is not None:
         result.write(out)
-        talk(f"wrote {out}/result.json, report.md and report.html")
+        talk(f"wrote result.json, episodes.jsonl, report.md and report.html into {out}")
     if as_json:
         print_json(result.to_json())
     else:

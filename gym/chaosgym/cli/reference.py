@@ -7,11 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from typer.testing import CliRunner
 
 from chaosgym.cli.program import make_program
+from chaosgym.training.config import GrpoConfig, PretrainConfig, SftConfig
 
 __all__ = ["main", "render"]
+
+_CONFIGS: dict[tuple[str, ...], type[BaseModel]] = {
+    ("train", "pretrain"): PretrainConfig,
+    ("train", "sft"): SftConfig,
+    ("train", "grpo"): GrpoConfig,
+}
 
 _HEAD = """# Command line
 
@@ -47,7 +56,30 @@ def render() -> str:
         shown = runner.invoke(program, [*path, "--help"], prog_name="chaosgym", env={"COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1"})
         title = " ".join(("chaosgym", *path))
         parts.append(f"\n## {title}\n\n```text\n{shown.output.strip()}\n```\n")
+        if path in _CONFIGS:
+            parts.append(_keys(_CONFIGS[path]))
     return "".join(parts)
+
+
+def _keys(config: type[BaseModel]) -> str:
+    """The table of what a configuration file may hold."""
+    rows = [f"| `{name}` | {_default(field)} | {_described(config, name)} |\n" for name, field in config.model_fields.items()]
+    return f"\nThe file given as `--config`. {config.__doc__}\n\n| key | default | |\n|---|---|---|\n{''.join(rows)}"
+
+
+def _described(config: type[BaseModel], name: str) -> str:
+    """A field's description, or that of the class it was taken over from with another default."""
+    classes = [kind for kind in config.__mro__ if issubclass(kind, BaseModel) and name in kind.model_fields]
+    return next((" ".join(text.split()) for kind in classes if (text := kind.model_fields[name].description)), "")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.default
+    if isinstance(value, BaseModel):
+        return f"`{{{', '.join(f'{key}: {inner}' for key, inner in value)}}}`"
+    return "" if value in (None, ()) else f"`{value}`"
 
 
 def main(arguments: list[str]) -> None:

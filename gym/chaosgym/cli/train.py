@@ -18,41 +18,41 @@ QUICKSTART_EXAMPLE = "Example: chaosgym quickstart --out runs/quickstart"
 
 group = typer.Typer(help="Train a language model on recorded episodes.", no_args_is_help=True, rich_markup_mode=None)
 
-_Config = Annotated[Path, typer.Option("--config", help="A YAML file; docs/training.md lists what it may hold.")]
+_Config = Annotated[Path, typer.Option("--config", help="A YAML file; docs/cli.md lists what it may hold.")]
 _Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the same run.")]
 
 
 @group.command("pretrain", epilog="Example: chaosgym train pretrain --config pretrain.yaml")
 def pretrain(config: _Config, resume: _Resume = False, as_json: JsonOption = False) -> None:
     """Teach a model from nothing the language of reports; never on the diagnosis task."""
-    from chaosgym.training.pretrain import PretrainConfig
+    from chaosgym.training.config import PretrainConfig, read_config
+
+    settings = read_config(config, PretrainConfig)
     from chaosgym.training.pretrain import pretrain as train
 
-    _report(train(_read(config, PretrainConfig), resume=resume), as_json)
+    _report(train(settings, resume=resume), as_json)
 
 
 @group.command("sft", epilog="Example: chaosgym train sft --config sft.yaml --resume")
 def sft(config: _Config, resume: _Resume = False, as_json: JsonOption = False) -> None:
     """Fine-tune a model on right answers to recorded episodes of the split `train`."""
-    from chaosgym.training.sft import SftConfig
+    from chaosgym.training.config import SftConfig, read_config
+
+    settings = read_config(config, SftConfig)
     from chaosgym.training.sft import sft as train
 
-    _report(train(_read(config, SftConfig), resume=resume), as_json)
+    _report(train(settings, resume=resume), as_json)
 
 
 @group.command("grpo", epilog="Example: chaosgym train grpo --config grpo.yaml --resume")
 def grpo(config: _Config, resume: _Resume = False, as_json: JsonOption = False) -> None:
     """Improve a model by reinforcement learning (GRPO) on recorded episodes of the split `train`."""
-    from chaosgym.training.grpo import GrpoConfig
+    from chaosgym.training.config import GrpoConfig, read_config
+
+    settings = read_config(config, GrpoConfig)
     from chaosgym.training.grpo import grpo as train
 
-    _report(train(_read(config, GrpoConfig), resume=resume), as_json)
-
-
-def _read(path: Path, model: type[Any]) -> Any:
-    from chaosgym.document import read_document
-
-    return read_document(path, model)
+    _report(train(settings, resume=resume), as_json)
 
 
 def _report(summary: Mapping[str, Any], as_json: bool) -> None:
