@@ -22,7 +22,7 @@ def example_html(example: Example, lineup: Lineup) -> str:
     marks = " ".join(_mark(name, answers[name]) for name in lineup.agents)
     return (
         f"<details><summary><strong>{_pairs(truth.causes)}</strong> &nbsp; {marks}</summary>"
-        f'<div class="scroll"><table><thead><tr><th>who</th><th>answer</th><th>reward</th></tr></thead>'
+        f'<div class="scroll"><table><thead><tr><th>who</th><th class="wrap">answer</th><th>reward</th></tr></thead>'
         f"<tbody>{''.join(_lines(truth, answers, lineup))}</tbody></table></div>"
         f'<p class="note">The report of episode <code>{escape(example.episode)}</code>, as people read it:</p>'
         f"<pre>{escape(example.report)}</pre></details>"

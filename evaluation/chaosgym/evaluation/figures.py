@@ -80,13 +80,14 @@ def curve_figures(curves: Sequence[Curve]) -> Figure | None:
     """A row of panels per run: what it logged of loss, reward and the like over steps; None when nothing is there."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     drawn = [(curve.name, panels) for curve in curves if (panels := _panels(curve))]
     if not drawn:
         return None
     columns = max(len(panels) for _, panels in drawn)
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(9, 2.5 * len(drawn)), layout="constrained")
+        figure = Figure(figsize=(9, 2.6 * len(drawn)), layout=ConstrainedLayoutEngine(hspace=0.08, wspace=0.05))
         for row, (name, panels) in enumerate(drawn):
             for column, (title, points) in enumerate(panels):
                 axes = figure.add_subplot(len(drawn), columns, row * columns + column + 1)

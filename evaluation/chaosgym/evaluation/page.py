@@ -122,7 +122,13 @@ def _table_html(table: Table, faint: Mapping[str, object] | None = None) -> str:
 def _lines(table: Table, faint: Mapping[str, object]) -> Iterator[str]:
     for name, *cells in table.rows:
         kind = ' class="rail"' if name in faint else ""
-        yield f"<tr{kind}><th>{escape(name)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+        yield f"<tr{kind}><th>{escape(name)}</th>{''.join(map(_cell, cells))}</tr>"
+
+
+def _cell(text: str) -> str:
+    """An interval behind a number goes below it."""
+    number, gap, interval = text.partition(" [")
+    return f"<td>{escape(number)}<small>[{escape(interval)}</small></td>" if gap else f"<td>{escape(text)}</td>"
 
 
 def _without_plots(title: str) -> str:
