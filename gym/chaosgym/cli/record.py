@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from chaosgym.recording.record import Task
     from chaosgym.scenario import Split
 
-__all__ = ["EXAMPLE", "record"]
+__all__ = ["EXAMPLE", "record", "recording_bar"]
 
 EXAMPLE = "Example: chaosgym record --scenarios '*' --episodes 28 --workers 4 --out episodes"
 _SPLITS = ("train", "seeds", "apps", "faults", "backend", "foreign")
@@ -47,7 +47,7 @@ def record(
     found = find_scenarios(scenarios)
     apps = {name: load_app(app or name) for name in {scenario.spec.app for scenario in found}}
     tasks = plan_tasks(found, apps, episodes, seed, _read_split(split))
-    with LocalPool(min(workers, len(tasks)), namespaces=namespaces) as pool, _progress(len(tasks)) as on_done:
+    with LocalPool(min(workers, len(tasks)), namespaces=namespaces) as pool, recording_bar(len(tasks)) as on_done:
         summary = record_tasks(tasks, pool, out, on_done)
     row = {"out": str(out), **asdict(summary)}
     if as_json:
@@ -68,7 +68,7 @@ def _read_split(name: str | None) -> Split | None:
 
 
 @contextmanager
-def _progress(total: int) -> Generator[Callable[[Task, Recorded], None]]:
+def recording_bar(total: int) -> Generator[Callable[[Task, Recorded], None]]:
     """A progress bar on stderr; where that is no terminal, a line for each tenth. Unscorable episodes say why."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

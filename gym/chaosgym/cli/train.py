@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chaosgym.cli.output import JsonOption, print_json, print_rows
+from chaosgym.cli.output import JsonOption, print_json, print_rows, talk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +30,7 @@ def pretrain(config: _Config, resume: _Resume = False, as_json: JsonOption = Fal
     settings = read_config(config, PretrainConfig)
     from chaosgym.training.pretrain import pretrain as train
 
+    _show_training()
     _report(train(settings, resume=resume), as_json)
 
 
@@ -41,6 +42,7 @@ def sft(config: _Config, resume: _Resume = False, as_json: JsonOption = False) -
     settings = read_config(config, SftConfig)
     from chaosgym.training.sft import sft as train
 
+    _show_training()
     _report(train(settings, resume=resume), as_json)
 
 
@@ -52,6 +54,7 @@ def grpo(config: _Config, resume: _Resume = False, as_json: JsonOption = False) 
     settings = read_config(config, GrpoConfig)
     from chaosgym.training.grpo import grpo as train
 
+    _show_training()
     _report(train(settings, resume=resume), as_json)
 
 
@@ -68,8 +71,27 @@ def quickstart(
     as_json: JsonOption = False,
 ) -> None:
     """Record live episodes, train a small model on them and show on unseen ones that it got better."""
+    from chaosgym.cli.record import recording_bar
     from chaosgym.training.quickstart import quickstart as run_quickstart
 
-    summary = run_quickstart(out, seed=seed)
+    _show_training()
+    done = run_quickstart(out, talk, recording_bar, seed=seed)
     if as_json:
-        print_json(summary)
+        print_json(done.summary)
+        return
+    print(done.table)
+    print(f"\n{done.sentence}")
+    print(f"\n{done.summary['seconds'] / 60:.1f} minutes, {done.summary['episodes']['recorded']} live episodes. Look at it: {done.page}")
+
+
+def _show_training() -> None:
+    """Tell on stderr how training goes, a line now and then."""
+    import logging
+
+    class Talk(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            talk(f"  {record.getMessage()}")
+
+    log = logging.getLogger("chaosgym.training")
+    log.setLevel(logging.INFO)
+    log.addHandler(Talk())

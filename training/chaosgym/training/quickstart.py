@@ -1,0 +1,183 @@
+"""`chaosgym quickstart`: the whole line on this machine, from broken services to a model that got better.
+
+    record train ──> pretrain ──> sft ──┬──> grpo ──┐
+    record seeds ────────────── evaluate┴─ evaluate ┴─> compare ──> summary.json, report.html
+
+Everything is made here and now: live episodes, a model from nothing. Training is bounded by time rather than
+by steps, so that a slow machine learns less instead of taking longer. Run it again after an interruption and
+it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chaosgym.agents.slm import SlmAgent
+from chaosgym.episode import list_episodes
+from chaosgym.errors import InputError
+from chaosgym.evaluation import Comparison, EvaluationResult, compare, evaluate, read_curve, write_page
+from chaosgym.recording.pool import LocalPool, Recorded
+from chaosgym.recording.record import Summary, Task, plan_tasks, record
+from chaosgym.scenarios import find_scenarios, load_app
+from chaosgym.training.config import GrpoConfig, PretrainConfig, SftConfig
+from chaosgym.training.grpo import grpo
+from chaosgym.training.pretrain import pretrain
+from chaosgym.training.sft import sft
+
+__all__ = ["FULL", "Quickstart", "Recipe", "quickstart"]
+
+SCHEMA_VERSION = 1
+
+Bar = Callable[[int], AbstractContextManager[Callable[[Task, Recorded], None]]]
+"""Makes a progress bar for so many episodes; what it yields is called after each."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How much of everything."""
+
+    workers: int = 5
+    train_episodes: int = 224
+    """Of the split `train`: 16 of each scenario."""
+    seeds_episodes: int = 112
+    """Unseen seeds: 8 of each scenario."""
+    pretrain_minutes: float = 1.0
+    sft_minutes: float = 3.5
+    grpo_minutes: float = 2.5
+
+
+FULL = Recipe()
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """What came of it."""
+
+    summary: dict[str, Any]
+    table: str
+    """Markdown: both models and the rails."""
+    sentence: str
+    """What RL changed, in words."""
+    page: Path
+
+
+def quickstart(out: Path, say: Callable[[str], None], bar: Bar, *, seed: int = 0, recipe: Recipe = FULL) -> Quickstart:
+    """Run all of it under `out`; `say` is told of each stage.
+
+    Raises InputError when `out` was begun with another seed or recipe, and whatever the stages raise.
+    """
+    began = time.monotonic()
+    before = _open(out, seed, recipe)
+    train, seeds = _record(out / "episodes", say, bar, seed, recipe)
+    models = _train(out, say, seed, recipe)
+    say("evaluating both models on episodes with unseen seeds")
+    results = [_evaluate(model, name, out, seed) for name, model in models.items()]
+    found = compare(results[0], results[-1], seed=seed)
+    seconds = round(before + time.monotonic() - began, 1)
+    summary = _summary(results, found, train, seeds, seconds, seed)
+    _write(out / "summary.json", summary)
+    page = _page(out, results, found, summary)
+    return Quickstart(summary, results[-1].to_markdown(), found.sentence, page)
+
+
+def _open(out: Path, seed: int, recipe: Recipe) -> float:
+    """Note what is being made; return the seconds that an interrupted run of the same spent."""
+    wanted = {"seed": seed, **recipe.__dict__}
+    plan = out / "quickstart.json"
+    if plan.is_file():
+        begun = json.loads(plan.read_text(encoding="utf-8"))
+        if begun["recipe"] != wanted:
+            raise InputError(f"{out}: holds a quickstart with {begun['recipe']}, not {wanted}; name another --out or remove it")
+        if (out / "summary.json").is_file():
+            return float(json.loads((out / "summary.json").read_text(encoding="utf-8"))["seconds"])
+        return max(0.0, time.time() - begun["began_unix"])
+    out.mkdir(parents=True, exist_ok=True)
+    _write(plan, {"recipe": wanted, "began_unix": time.time()})
+    return 0.0
+
+
+def _record(episodes: Path, say: Callable[[str], None], bar: Bar, seed: int, recipe: Recipe) -> tuple[Summary, Summary]:
+    scenarios = find_scenarios("*")
+    apps = {name: load_app(name) for name in {s.spec.app for s in scenarios}}
+    train = plan_tasks(scenarios, apps, recipe.train_episodes, seed * 10_000, "train")
+    seeds = plan_tasks(scenarios, apps, recipe.seeds_episodes, seed * 10_000, "seeds")
+    say(f"recording {len(train) + len(seeds)} live episodes of {len(scenarios)} scenarios, {recipe.workers} sandboxes side by side")
+    with LocalPool(recipe.workers) as pool, bar(len(train) + len(seeds)) as on_done:
+        return record(train, pool, episodes / "train", on_done), record(seeds, pool, episodes / "seeds", on_done)
+
+
+def _train(out: Path, say: Callable[[str], None], seed: int, recipe: Recipe) -> dict[str, Path]:
+    """The models to compare, by name."""
+    episodes = (out / "episodes" / "train",)
+    say(f"pre-training a model from nothing on the reports, {recipe.pretrain_minutes:g} minutes")
+    first = PretrainConfig(episodes=episodes, out=out / "pretrain", seed=seed, minutes=recipe.pretrain_minutes)
+    base = pretrain(first, resume=_begun(first.out))
+    say(f"supervised fine-tuning, {recipe.sft_minutes:g} minutes")
+    second = SftConfig(model=base["model"], episodes=episodes, out=out / "sft", seed=seed, minutes=recipe.sft_minutes)
+    tuned = sft(second, resume=_begun(second.out))
+    say(f"reinforcement learning on the reward (GRPO), {recipe.grpo_minutes:g} minutes")
+    third = GrpoConfig(model=tuned["model"], episodes=episodes, out=out / "grpo", seed=seed, minutes=recipe.grpo_minutes)
+    reinforced = grpo(third, resume=_begun(third.out))
+    return {"sft": Path(tuned["model"]), "grpo": Path(reinforced["model"])}
+
+
+def _begun(run: Path) -> bool:
+    return (run / "config.json").is_file()
+
+
+def _evaluate(model: Path, name: str, out: Path, seed: int) -> EvaluationResult:
+    episodes, train = list_episodes(out / "episodes" / "seeds"), list_episodes(out / "episodes" / "train")
+    result = evaluate(SlmAgent(str(model)), episodes, seed=seed, train=train).named(name)
+    result.write(out / f"eval-{name}")
+    return result
+
+
+def _summary(
+    results: list[EvaluationResult], found: Comparison, train: Summary, seeds: Summary, seconds: float, seed: int
+) -> dict[str, Any]:
+    """What machines read; `accuracy` is component and fault both right at rank 1, or healthy rightly called so."""
+    after = results[-1].to_json()["agents"]
+    change = found.accuracy
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "seed": seed,
+        "seconds": seconds,
+        "episodes": {
+            "recorded": train.recorded + seeds.recorded,
+            "unscorable": train.unscorable + seeds.unscorable,
+            "invisible": train.invisible + seeds.invisible,
+            "evaluated": found.episodes,
+        },
+        "accuracy": {
+            **{rail: after[rail]["accuracy"]["value"] for rail in ("oracle", "rules", "majority", "null")},
+            "sft": change.a,
+            "grpo": change.b,
+            "difference": change.difference,
+            "ci95": list(change.interval) if change.interval else None,
+            "p": change.p,
+        },
+    }
+
+
+def _page(out: Path, results: list[EvaluationResult], found: Comparison, summary: dict[str, Any]) -> Path:
+    episodes = summary["episodes"]
+    facts = {
+        "whole run": f"{summary['seconds'] / 60:.1f} min",
+        "live episodes recorded": str(episodes["recorded"]),
+        "unscorable": str(episodes["unscorable"]),
+        "invisible": str(episodes["invisible"]),
+    }
+    curves = [read_curve(out / stage, stage) for stage in ("pretrain", "sft", "grpo")]
+    return write_page(out / "report.html", results, found, curves, title="chaosgym quickstart", facts=facts)
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
