@@ -7,6 +7,7 @@ forker  -> {"defect": {"kind": "leak", ...}}    switch a defect (null: all off);
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 
@@ -28,8 +29,9 @@ class Control:
         """Say ready, then obey until the other end closes."""
         reader, writer = await asyncio.open_connection(sock=self._end)
         writer.write(b'{"ready": true}\n')
-        while line := await reader.readline():
-            writer.write(json.dumps(self._obey(line)).encode() + b"\n")
+        with contextlib.suppress(ConnectionError):  # the forker is gone: nobody to obey
+            while line := await reader.readline():
+                writer.write(json.dumps(self._obey(line)).encode() + b"\n")
 
     def _obey(self, line: bytes) -> dict[str, object]:
         try:

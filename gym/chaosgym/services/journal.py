@@ -17,7 +17,7 @@ from typing import Any, Literal
 from chaosgym.services.phrases import draw_phrases
 from chaosgym.services.trace import format_traceback
 
-__all__ = ["Journal", "JournalHandler", "Trace"]
+__all__ = ["Journal", "JournalHandler", "Level", "Trace"]
 
 Level = Literal["INFO", "WARN", "ERROR"]
 Trace = tuple[str, str]

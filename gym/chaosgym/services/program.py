@@ -19,6 +19,7 @@ from chaosgym.services.defects import Defects
 from chaosgym.services.handlers import Handlers
 from chaosgym.services.instruments import Instruments
 from chaosgym.services.journal import Journal, JournalHandler
+from chaosgym.services.rules import Rule
 from chaosgym.services.steps import Steps
 
 __all__ = ["Program"]
@@ -29,47 +30,56 @@ _BACKLOG = 128
 
 
 class Program:
-    """One service process."""
+    """One service: `serve` is the life of a process; `start` and `stop` are its two ends."""
 
     def __init__(self, config: ServiceConfig, control: socket.socket) -> None:
         self._config, self._control = config, control
         self._journal = Journal(config.name, config.style, config.seed)
-        logging.basicConfig(handlers=[JournalHandler(self._journal)], level=logging.WARNING, force=True)
+        self._defects = Defects(config.name)
 
     async def serve(self) -> None:
-        """Start, wait for SIGTERM, end."""
-        config, journal = self._config, self._journal
+        """Start, wait for SIGTERM, stop; what libraries log is written in the service's style."""
+        logging.basicConfig(handlers=[JournalHandler(self._journal)], level=logging.WARNING, force=True)
         leave = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave.set)
-        journal.log("INFO", "starting", name=config.name, version=config.version)
-        defects = Defects(config.name)
-        defects.switch(config.defect)
-        instruments = Instruments(config.name, config.version, config.otlp)
-        steps = Steps(config, instruments, journal)
-        handlers = Handlers(config.endpoints, steps, instruments, journal, lambda: defects.rule)
-        runner = await self._listen(handlers)
-        background = [asyncio.create_task(work) for work in self._background(steps, instruments, defects)]
+        await self.start()
         await leave.wait()
-        journal.log("INFO", "stopping")
-        handlers.draining = True
-        await _end(background)
-        await runner.cleanup()
-        await steps.close()
-        await asyncio.to_thread(instruments.stop)
-        journal.log("INFO", "stopped")
+        await self.stop()
 
-    async def _listen(self, handlers: Handlers) -> web.ServerRunner:
-        runner = web.ServerRunner(web.Server(handlers.handle, access_log=None, keepalive_timeout=5.0), shutdown_timeout=DRAIN)
-        await runner.setup()
-        await web.SockSite(runner, _bound(self._config.bind), backlog=_BACKLOG).start()
-        self._journal.log("INFO", "listening", address=f"0.0.0.0:{self._config.port}")
-        return runner
+    async def start(self) -> None:
+        """Listen and say so on the control socket. Raises OSError when the address is taken."""
+        config, journal = self._config, self._journal
+        journal.log("INFO", "starting", name=config.name, version=config.version)
+        self._defects.switch(config.defect)
+        self._instruments = Instruments(config.name, config.version, config.otlp)
+        self._steps = Steps(config, self._instruments, journal)
+        self._handlers = Handlers(config.endpoints, self._steps, self._instruments, journal, self._rule)
+        self._runner = web.ServerRunner(web.Server(self._handlers.handle, access_log=None, keepalive_timeout=5.0), shutdown_timeout=DRAIN)
+        await self._runner.setup()
+        await web.SockSite(self._runner, _bound(config.bind), backlog=_BACKLOG).start()
+        journal.log("INFO", "listening", address=f"0.0.0.0:{config.port}")
+        self._tasks = [asyncio.create_task(work) for work in self._background()]
 
-    def _background(self, steps: Steps, instruments: Instruments, defects: Defects) -> Iterator[Coroutine[Any, Any, None]]:
-        yield Control(self._control, defects).serve()
-        if (stream := self._config.consumes) is not None:
-            peer = next(p for p in self._config.peers if p.host == stream.host)
-            yield Consumer(stream, peer, self._config.name, steps, instruments, self._journal, lambda: defects.rule).run()
+    async def stop(self) -> None:
+        """Stop accepting, let requests in flight finish for up to DRAIN seconds, deliver the telemetry."""
+        self._journal.log("INFO", "stopping")
+        self._handlers.draining = True
+        self._defects.switch(None)
+        await _end(self._tasks)
+        await self._runner.cleanup()
+        await self._steps.close()
+        await asyncio.to_thread(self._instruments.stop)
+        self._journal.log("INFO", "stopped")
+
+    def _rule(self) -> Rule | None:
+        return self._defects.rule
+
+    def _background(self) -> Iterator[Coroutine[Any, Any, None]]:
+        config = self._config
+        yield Control(self._control, self._defects).serve()
+        if (stream := config.consumes) is not None:
+            peer = next(p for p in config.peers if p.host == stream.host)
+            yield Consumer(stream, peer, config.name, self._steps, self._instruments, self._journal, self._rule).run()
 
 
 def _bound(address: Address) -> socket.socket:
