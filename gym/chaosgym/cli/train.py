@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,28 +71,35 @@ def quickstart(
     seed: Annotated[int, typer.Option(min=0, help="Of the recordings and of training.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Record live episodes, train a small model on them and show on unseen ones that it got better."""
-    from chaosgym.cli.record import recording_bar
+    """Record live episodes, train a small model on them and show on unseen ones whether it got better.
+
+    Interrupted, the same command goes on where it was.
+    """
+    _consult()
     from chaosgym.training.quickstart import quickstart as run_quickstart
 
-    _show_training()
-    done = run_quickstart(out, talk, recording_bar, seed=seed)
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        minutes, seconds = divmod(int(time.monotonic() - began), 60)
+        talk(f"[{minutes:2d}:{seconds:02d}] {text}")
+
+    done = run_quickstart(out, say, progress_bar, seed=seed)
     if as_json:
         print_json(done.summary)
-        return
-    print(done.table)
-    print(f"\n{done.sentence}")
-    print(f"\n{done.summary['seconds'] / 60:.1f} minutes, {done.summary['episodes']['recorded']} live episodes. Look at it: {done.page}")
+    else:
+        print(f"\n{done.table}\n\n{done.sentence}\n")
+        talk(f"wrote {out / 'summary.json'} and {done.page}")
 
 
-def _show_training() -> None:
-    """Tell on stderr how training goes, a line now and then."""
-    import logging
+def _consult() -> None:
+    """Ask the doctor first: say what is wrong, and do not begin what cannot end."""
+    from chaosgym.doctor import examine
+    from chaosgym.errors import PrerequisiteError
 
-    class Talk(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            talk(f"  {record.getMessage()}")
-
-    log = logging.getLogger("chaosgym.training")
-    log.setLevel(logging.INFO)
-    log.addHandler(Talk())
+    checks = [check for check in examine("local") if check.fix]
+    for check in checks:
+        talk(f"{check.status} {check.name}: {check.found}: {check.fix}")
+    failed = [check.name for check in checks if check.status == "fail"]
+    if failed:
+        raise PrerequisiteError(f"this machine cannot run the quickstart yet: {', '.join(failed)}; the fixes stand above")
