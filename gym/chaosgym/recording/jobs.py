@@ -29,6 +29,7 @@ from chaosgym.services.load import LoadGenerator
 
 __all__ = ["serve"]
 
+_STOP_TIMEOUT = 10.0
 _OVERRUN = 25.0
 """Seconds beyond the timeline's own length after which an episode counts as hung."""
 
@@ -62,9 +63,10 @@ async def _answer(sandbox: LocalSandbox, job: dict[str, Any], writer: asyncio.St
     except (InfrastructureError, TimeoutError, OSError) as error:
         done = _record_failure(plan, job, str(error) or "timed out: the sandbox hung")
     try:
-        await sandbox.stop()
-    except (InfrastructureError, OSError) as error:
-        done["burn"] = str(error)
+        async with asyncio.timeout(_STOP_TIMEOUT):
+            await sandbox.stop()
+    except (InfrastructureError, OSError) as error:  # a TimeoutError is an OSError
+        done["burn"] = str(error) or "the sandbox did not stop in time"
     return done
 
 

@@ -112,6 +112,8 @@ def _record_one(task: Task, pool: LocalPool, out: Path) -> Recorded:
     try:
         return pool.record(task.scenario, task.app, task.seed, out)
     except InfrastructureError as error:  # its worker died or could not write: the episode is a datum all the same
+        if (out / task.id / HEADER_FILE).is_file():
+            return _reread(out / task.id)
         path = write_failure(draw_plan(task.app, task.scenario, task.seed), task.id, out, str(error))
         return Recorded(path, "unscorable", None, str(error))
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from chaosgym.errors import SandboxError
 from chaosgym.plan import Plan
 from chaosgym.sandbox.datastores import Postgres, Redis
 from chaosgym.sandbox.supervisor import Supervisor
@@ -19,6 +20,7 @@ __all__ = ["Watch"]
 
 SAMPLE_EVERY = 0.25
 LIMIT_EVERY = 0.06
+_STOP_TIMEOUT = 3.0
 
 
 class Watch:
@@ -35,13 +37,18 @@ class Watch:
         self._tasks = [asyncio.create_task(self._sample(plan)), asyncio.create_task(self._limit())]
 
     async def stop(self) -> None:
-        """End the sampling. Raises what a sampler raised."""
+        """End the sampling. Raises what a sampler raised, and SandboxError when one does not end."""
         tasks, self._tasks = self._tasks, []
+        if not tasks:
+            return
         for task in tasks:
             task.cancel()
-        for result in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(result, Exception):
-                raise result
+        done, pending = await asyncio.wait(tasks, timeout=_STOP_TIMEOUT)
+        if pending:
+            raise SandboxError("a sampler hangs: a datastore does not answer")
+        for task in done:
+            if not task.cancelled() and (error := task.exception()):
+                raise error
 
     def pids(self, role: str) -> Sequence[int]:
         """Every process of a component; a database's include its backends."""
