@@ -76,20 +76,22 @@ def quickstart(
     Interrupted, the same command goes on where it was.
     """
     _consult()
+    from chaosgym.cli.record import recording_bar
     from chaosgym.training.quickstart import quickstart as run_quickstart
 
     began = time.monotonic()
 
     def say(text: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - began), 60)
-        talk(f"[{minutes:2d}:{seconds:02d}] {text}")
+        talk(f"{minutes:2d}:{seconds:02d}  {text}")
 
-    done = run_quickstart(out, say, progress_bar, seed=seed)
+    _show_training()
+    done = run_quickstart(out, say, recording_bar, seed=seed)
     if as_json:
         print_json(done.summary)
-    else:
-        print(f"\n{done.table}\n\n{done.sentence}\n")
-        talk(f"wrote {out / 'summary.json'} and {done.page}")
+        return
+    print(f"{done.table}\n\n{done.sentence}\n")
+    print(f"{done.summary['seconds'] / 60:.1f} minutes, {done.summary['episodes']['recorded']} live episodes. Look at it: {done.page}")
 
 
 def _consult() -> None:
@@ -103,3 +105,16 @@ def _consult() -> None:
     failed = [check.name for check in checks if check.status == "fail"]
     if failed:
         raise PrerequisiteError(f"this machine cannot run the quickstart yet: {', '.join(failed)}; the fixes stand above")
+
+
+def _show_training() -> None:
+    """Tell on stderr how training goes, a line now and then."""
+    import logging
+
+    class Talk(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            talk(f"       {record.getMessage()}")
+
+    log = logging.getLogger("chaosgym.training")
+    log.setLevel(logging.INFO)
+    log.addHandler(Talk())
