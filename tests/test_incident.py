@@ -148,7 +148,7 @@ def test_retries_multiply_calls_per_request(tmp_path: Path) -> None:
         world.request(at, attempts=5)
     world.live()
     findings = analyse(world.write(tmp_path))
-    assert "again4" in row(findings, "front-door")
+    assert "again5" in row(findings, "front-door")
     assert "flow4" in row(findings, "billing-core")
 
 

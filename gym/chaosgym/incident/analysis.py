@@ -35,7 +35,7 @@ def analyse(episode: Episode) -> Findings:
             name: component_words(c, signals, [e for e in events if e.component == name], [x for x in logs if x.component == name])
             for name, c in signals.components.items()
         },
-        edge_rows={pair: edge_words(edge, signals) for pair, edge in signals.edges.items()},
+        edge_rows={pair: edge_words(edge) for pair, edge in signals.edges.items()},
     )
 
 

@@ -17,7 +17,7 @@ __all__ = ["alert_words", "component_words", "edge_words", "kind_word", "state_w
 
 _LATENCY_FLOOR = 0.008
 """Seconds: below this, twice as slow means nothing."""
-_FEW_FAILURES, _FEW_CALLS, _FEW_PER_SECOND = 4.0, 4.0, 3.0
+_FEW_FAILURES, _FEW_CAUSES, _FEW_PER_SECOND = 4.0, 1.0, 3.0
 """Requests without incident that are added before a share or a ratio is taken, so that few of them say little."""
 _MEMORY_FLOOR = 16 * 2**20
 _DOWN_AFTER = 0.7
@@ -63,9 +63,9 @@ def component_words(
     )
 
 
-def edge_words(edge: EdgeSignals, signals: Signals) -> tuple[str, ...]:
+def edge_words(edge: EdgeSignals) -> tuple[str, ...]:
     """Everything notable about the calls of one edge, without its ends."""
-    return (*_levels(_seen(edge.calls)), *_kinds(edge.calls), *_levels([("again", _again(edge, signals))]))
+    return (*_levels(_seen(edge.calls)), *_kinds(edge.calls), *_levels([("again", _again(edge))]))
 
 
 def state_word(component: ComponentSignals, events: Sequence[EventFinding]) -> str:
@@ -113,17 +113,15 @@ def _kinds(calls: CallSignals) -> list[str]:
     return [calls.kinds[0][0]] if calls.kinds and _failures(calls) >= BOUNDS["fail"][0] else []
 
 
-def _again(edge: EdgeSignals, signals: Signals) -> float:
-    """Calls, times as many as the caller's own requests let expect."""
-    caller = signals.components.get(edge.source)
-    if caller is None or not caller.served.count.before > 0:
-        return math.nan
-    expected = edge.calls.count.before * caller.served.count.after / caller.served.count.before
-    return (edge.calls.count.after + _FEW_CALLS) / (expected + _FEW_CALLS)
+def _again(edge: EdgeSignals) -> float:
+    """Calls per request that makes any, times as many as before; few requests count for little."""
+    count, causes = edge.calls.count, edge.calls.causes
+    after, before = ((count[i] + _FEW_CAUSES) / (causes[i] + _FEW_CAUSES) for i in (1, 0))
+    return after / before
 
 
 def _most_again(name: str, signals: Signals) -> float:
-    ratios = (_again(edge, signals) for (source, _), edge in signals.edges.items() if source == name)
+    ratios = (_again(edge) for (source, _), edge in signals.edges.items() if source == name)
     return max((ratio for ratio in ratios if not math.isnan(ratio)), default=math.nan)
 
 

@@ -37,7 +37,7 @@ BOUNDS: dict[str, tuple[float, ...]] = {
     "fail": (0.02, 0.08, 0.25, 0.5, 0.8),  # growth of the share of failed calls
     "wait": (1.6, 2.5, 4.0, 8.0, 16.0),  # median of calls, times as long as before
     "gap": (0.008, 0.02, 0.05, 0.1, 0.2),  # seconds more between caller and callee, median
-    "again": (1.5, 1.9, 2.5, 3.5, 5.0),  # calls per request of the caller, times as many as before
+    "again": (1.25, 2.0, 2.6, 3.3, 4.5),  # calls per request that makes any, times as many as before
     # Saturation.
     "cpu": (0.08, 0.16, 0.3, 0.5, 0.75),  # growth, in cores
     "mem": (1.15, 1.35, 1.7, 2.2, 3.0),  # memory, times as much as before

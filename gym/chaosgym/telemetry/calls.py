@@ -38,6 +38,8 @@ class CallSignals:
 
     count: Change = UNKNOWN
     """Requests in each window."""
+    causes: Change = UNKNOWN
+    """How many different spans they have as parents: retries are many requests of one."""
     rate: Change = UNKNOWN
     """Requests a second."""
     errors: Change = UNKNOWN
@@ -72,6 +74,8 @@ class _Spans:
     served: npt.NDArray[np.bool_]
     seconds: _Floats
     gap: _Floats
+    parent: _Ints
+    """A number for each parent, -1 for none."""
     failed: npt.NDArray[np.bool_]
     names: list[str]
     table: pa.Table
@@ -108,6 +112,7 @@ def _columns(spans: pa.Table, header: EpisodeHeader) -> _Spans:
         served=(kind == 0) | (kind == 1),
         seconds=seconds,
         gap=_gaps(seconds, parent, kind),
+        parent=_numbered(spans["parent_span_id"]),
         failed=_failed(spans),
         names=names,
         table=spans,
@@ -126,6 +131,11 @@ def _codes(column: pa.ChunkedArray, words: list[str]) -> _Ints:
 def _lookup(column: pa.ChunkedArray, values: pa.Array | pa.ChunkedArray) -> _Ints:
     found = pc.index_in(column, value_set=values, skip_nulls=True)
     return pc.fill_null(found, -1).to_numpy().astype(np.intp, copy=False)
+
+
+def _numbered(column: pa.ChunkedArray) -> _Ints:
+    """A number for each distinct value, -1 for null."""
+    return pc.fill_null(column.combine_chunks().dictionary_encode().indices, -1).to_numpy().astype(np.intp, copy=False)
 
 
 def _callees(spans: pa.Table, header: EpisodeHeader, component: _Ints, parent: _Ints, kind: _Ints) -> _Ints:
@@ -172,6 +182,7 @@ def _signals(spans: _Spans, before: _Ints | None, after: _Ints | None, header: E
     slow = tuple(None if rows is None else _not_at_once(spans, rows) for rows in pair)
     return CallSignals(
         count=Change(*(0.0 if rows is None else float(len(rows)) for rows in pair)),
+        causes=Change(*(0.0 if rows is None else _distinct(spans.parent[rows]) for rows in pair)),
         rate=Change(*((0.0 if rows is None else len(rows)) / length for rows, length in zip(pair, lengths, strict=True))),
         errors=Change(*(math.nan if rows is None else float(spans.failed[rows].mean()) for rows in pair)),
         p50=Change(*(_quantile(spans.seconds, rows, 0.5) for rows in slow)),
@@ -184,6 +195,12 @@ def _signals(spans: _Spans, before: _Ints | None, after: _Ints | None, header: E
 def _not_at_once(spans: _Spans, rows: _Ints) -> _Ints:
     """Without failures that took no time (refused, breaker open): they would pass for fast answers."""
     return rows[~spans.failed[rows] | (spans.seconds[rows] > _AT_ONCE)]
+
+
+def _distinct(parents: _Ints) -> float:
+    """How many different numbers there are; one without a parent is a cause of its own."""
+    known = np.sort(parents[parents >= 0])
+    return float(len(parents) - len(known) + (np.count_nonzero(np.diff(known)) + 1 if len(known) else 0))
 
 
 def _quantile(values: _Floats, rows: _Ints | None, q: float) -> float:

@@ -70,7 +70,7 @@ class EdgeSignals:
     target: str
     calls: CallSignals
     again: Change = UNKNOWN
-    """Calls per request that the caller served: retries multiply it."""
+    """Calls to the callee per request of the caller that makes any: retries multiply it."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,7 @@ def _edges(traffic: Traffic, header: EpisodeHeader) -> dict[tuple[str, str], Edg
 
 def _edge(pair: tuple[str, str], traffic: Traffic) -> EdgeSignals:
     calls = traffic.calls.get(pair, CallSignals())
-    caller = traffic.served.get(pair[0])
-    if caller is None:
-        return EdgeSignals(*pair, calls)
-    again = (n / base if base > 0 else math.nan for n, base in zip(calls.rate, caller.rate, strict=True))
-    return EdgeSignals(*pair, calls, Change(*again))
+    return EdgeSignals(*pair, calls, Change(*(n / m if m > 0 else math.nan for n, m in zip(calls.count, calls.causes, strict=True))))
 
 
 def _component(info: ComponentInfo, traffic: Traffic, gauges: Gauges, quiet: float) -> ComponentSignals:
