@@ -31,7 +31,6 @@ from chaosgym.diagnosis import parse_diagnosis
 from chaosgym.errors import InputError
 from chaosgym.incident import render_incident
 from chaosgym.incident.findings import Alert, EventFinding, Findings, Incident, LogFinding
-from chaosgym.incident.rows import component_words, edge_words
 from chaosgym.rewards import score
 from chaosgym.taxonomy import FAULT_TYPES
 from chaosgym.telemetry.signals import CallSignals, Change, ComponentSignals, EdgeSignals, Signals
@@ -46,9 +45,8 @@ def world() -> Findings:
     """Four components, and nothing is wrong."""
     alive: dict[str, Any] = {"cpu": Change(0.1, 0.1), "memory": Change(8e7, 8e7), "process_quiet": 0.1, "quiet": 0.1}
     components = {name: ComponentSignals(name, kind, STEADY, STEADY, **alive) for name, kind in KINDS.items()}
-    edges = {pair: EdgeSignals(*pair, STEADY, again=Change(1, 1)) for pair in CALLS}
-    quiet = Alert("front-door", Change(0, 0), Change(0.01, 0.01), Change(30, 30), "")
-    return Findings(Signals(components, edges), quiet, (), (), {}, {})
+    edges = {pair: EdgeSignals(*pair, STEADY) for pair in CALLS}
+    return Findings(Signals(components, edges), Alert("front-door", STEADY), (), (), {}, {})
 
 
 def with_component(findings: Findings, name: str, **changes: Any) -> Findings:
@@ -56,9 +54,9 @@ def with_component(findings: Findings, name: str, **changes: Any) -> Findings:
     return dataclasses.replace(findings, signals=dataclasses.replace(findings.signals, components=components))
 
 
-def with_calls(findings: Findings, pair: tuple[str, str], again: Change | None = None, **changes: Any) -> Findings:
+def with_calls(findings: Findings, pair: tuple[str, str], **changes: Any) -> Findings:
     edge = findings.signals.edges[pair]
-    edge = dataclasses.replace(edge, calls=dataclasses.replace(edge.calls, **changes), again=again or edge.again)
+    edge = dataclasses.replace(edge, calls=dataclasses.replace(edge.calls, **changes))
     return dataclasses.replace(findings, signals=dataclasses.replace(findings.signals, edges={**findings.signals.edges, pair: edge}))
 
 
@@ -72,10 +70,8 @@ def with_event(findings: Findings, component: str, name: str, killed: bool = Fal
 
 
 def incident(findings: Findings, number: int = 0) -> Incident:
-    signals = findings.signals
-    events = {name: [e for e in findings.events if e.component == name] for name in signals.components}
-    rows = {name: component_words(one, signals, events[name]) for name, one in signals.components.items()}
-    findings = dataclasses.replace(findings, rows=rows, edge_rows={pair: edge_words(edge) for pair, edge in signals.edges.items()})
+    rows: dict[str, tuple[str, ...]] = dict.fromkeys(findings.signals.components, ("up",))
+    findings = dataclasses.replace(findings, rows=rows, edge_rows=dict.fromkeys(findings.signals.edges, ()))
     return render_incident(findings, f"episode-{number}", seed=number)
 
 
@@ -99,7 +95,16 @@ def hung() -> Findings:
 
 
 def partitioned() -> Findings:
-    return with_component(refused(world(), "billing-core", "timeout"), "billing-core", served=STARVED)
+    findings = with_component(refused(world(), "billing-core", "timeout"), "billing-core", served=STARVED)
+    for callee in ("ledger-db", "kv"):
+        findings = with_calls(findings, ("billing-core", callee), rate=Change(30, 1))
+    return findings
+
+
+def storming() -> Findings:
+    repeated = {"rate": Change(30, 180), "errors": Change(0, 0.9), "kinds": (("timeout", 0.9),), "gap": Change(0.001, 0.1)}
+    findings = with_log(with_calls(world(), ("front-door", "billing-core"), **repeated), "front-door", "retrying", peer="billing-core")
+    return with_event(findings, "front-door", "config_change")
 
 
 def leaking() -> Findings:
@@ -134,7 +139,7 @@ TELLTALES: list[tuple[str, str, Callable[[], Findings]]] = [
     ("dependency.cache_memory", "kv", full),
     ("configuration.credential", "billing-core", misconfigured),
     ("application.bad_deploy", "billing-core", badly_deployed),
-    ("application.retry_storm", "billing-core", lambda: with_calls(world(), ("billing-core", "kv"), again=Change(1, 5))),
+    ("application.retry_storm", "front-door", storming),
 ]
 
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["RulesAgent"]
 
 _ENOUGH = 0.35
-"""A fit below this is taken for noise."""
+"""A fit below this is taken for noise, unless users suffer."""
+_SUFFERING = 0.1
+"""Share of requests at the edge that fail beyond what is usual."""
 _WORTH_A_MENTION = 0.5
 """A second suspect is named when it fits at least this share of the first."""
 
@@ -38,7 +40,7 @@ def _fits(findings: Findings) -> list[tuple[float, str, str]]:
 
 def _answer(findings: Findings) -> str:
     fits = _fits(findings)
-    if not fits or fits[0][0] < _ENOUGH:
+    if not fits or (fits[0][0] < _ENOUGH and not findings.alert.calls.errors.growth > _SUFFERING):
         return ALL_WELL
     whole = sum(fit**4 for fit, _, _ in fits)
     named = [item for item in fits[:MAX_CAUSES] if item[0] >= _WORTH_A_MENTION * fits[0][0]]

@@ -16,6 +16,11 @@ from chaosgym.telemetry.signals import Change, ComponentSignals, EdgeSignals
 __all__ = ["SIGNATURES", "Suspect", "suspects"]
 
 
+_NO_ANSWER = ("timeout", "noconnect", "unreachable")
+_FEW_A_SECOND = 0.7
+"""Added to both sides of a ratio of rates, so that small numbers do not make large ratios."""
+
+
 @dataclass(frozen=True)
 class Suspect:
     """One component with all that was found about it."""
@@ -27,6 +32,8 @@ class Suspect:
     """Its own new or surging templates."""
     told: tuple[LogFinding, ...]
     """What others logged about it."""
+    everyone: Mapping[str, ComponentSignals]
+    """All components by name."""
     answers: Mapping[str, tuple[LogFinding, ...]]
     """By component that it calls: what that one logged."""
     events: tuple[EventFinding, ...]
@@ -59,6 +66,7 @@ def suspects(findings: Findings) -> list[Suspect]:
             outgoing=tuple(edge for edge in edges if edge.source == name),
             logs=tuple(log for log in findings.logs if log.component == name),
             told=tuple(log for log in findings.logs if log.peer == name),
+            everyone=findings.signals.components,
             answers={e.target: tuple(log for log in findings.logs if log.component == e.target) for e in edges if e.source == name},
             events=tuple(event for event in findings.events if event.component == name and event.seconds >= 0),
         )
@@ -111,7 +119,9 @@ def busy(x: Suspect) -> float:
 
 
 def _leak(x: Suspect) -> float:
-    return _ramp(x.signals.memory.ratio(8 * 2**20), 1.3, 2.0)
+    """During a rollout two processes are there at once, which is no leak."""
+    low, high = (2.2, 3.2) if x.happened("deployment", "config_change") else (1.3, 2.0)
+    return _ramp(x.signals.memory.ratio(8 * 2**20), low, high)
 
 
 def memory_leak(x: Suspect) -> float:
@@ -130,27 +140,44 @@ def file_descriptors(x: Suspect) -> float:
 
 
 def _waits(x: Suspect) -> float:
-    """Seconds that every caller loses on the way to it: the least of all edges with calls in both windows."""
-    lost = [
-        edge.calls.p50.growth if math.isnan(edge.calls.gap.growth) else edge.calls.gap.growth
-        for edge in x.incoming
-        if not math.isnan(edge.calls.p50.before) and not math.isnan(edge.calls.p50.after)
-    ]
-    return min(lost, default=0.0)
+    """Seconds that every caller loses on the way to it: the least of all edges.
+
+    A datastore does not say how long it took itself, so that there the whole call counts.
+    """
+    times = [edge.calls.gap if _serves(x) else edge.calls.p50 for edge in x.incoming]
+    return min((time.growth for time in times if not math.isnan(time.before) and not math.isnan(time.after)), default=0.0)
+
+
+def _vanished(x: Suspect) -> float:
+    """0 to 1: of the calls to it that got no answer, the share that left no trace at it either.
+
+    A datastore tells nothing of single calls: there it is how far its work has come to rest.
+    """
+    if math.isnan(x.signals.served.rate.before):
+        return _fell(Change(100 * x.signals.cpu.before, 100 * x.signals.cpu.after))
+    calls = [(edge.calls.rate.after, dict(edge.calls.kinds)) for edge in x.incoming if edge.calls.rate.after > 0]
+    unanswered = sum(rate * kinds.get(kind, 0.0) for rate, kinds in calls for kind in _NO_ANSWER)
+    sent = sum(rate * (1 - kinds.get("opened", 0.0)) for rate, kinds in calls)
+    missing = _ramp((sent - (x.signals.served.rate.after or 0.0)) / unanswered, 0.2, 0.8) if unanswered > 0 else 0.0
+    return missing * (1 - _works_on(x))
+
+
+def _works_on(x: Suspect) -> float:
+    """0 to 1: how far it goes on calling others, which it would not if nothing reached it."""
+    return max((_ramp(e.calls.rate.after / e.calls.rate.before, 0.5, 1.0) for e in x.outgoing if e.calls.rate.before > 1), default=0.0)
 
 
 def latency(x: Suspect) -> float:
     """Every caller waits longer than the component itself needs, and requests still arrive."""
     slow = _ramp(_waits(x), 0.02, 0.08)
-    excuse = max(locks(x), connections(x), cache_memory(x), _silent(x), _dead(x), 0.7 * busy(x))
-    return slow * (1 - 0.8 * excuse) * (1 - 0.7 * _fell(x.signals.served.rate))
+    excuse = max(locks(x), connections(x), cache_memory(x), _silent(x), _dead(x), 0.7 * busy(x), 0.9 * _storm(x))
+    return slow * (1 - 0.8 * excuse) * (1 - 0.8 * _vanished(x))
 
 
 def partition(x: Suspect) -> float:
-    """Callers time out, nothing arrives, and yet it is alive and well."""
-    lost = _ramp(x.failing("timeout", "unreachable"), 0.1, 0.5)
-    arrives = 1 - _fell(x.signals.served.rate) if not math.isnan(x.signals.served.rate.before) else 0.3
-    return lost * (1 - _silent(x)) * (1 - _dead(x)) * (1 - 0.7 * arrives) * (1 - max(locks(x), connections(x)))
+    """Callers get no connection or no answer, nothing arrives, and yet it is alive and well."""
+    lost = max(_ramp(x.failing("noconnect", "unreachable"), 0.03, 0.2), _ramp(x.failing("timeout"), 0.1, 0.5) * _vanished(x))
+    return lost * (1 - _silent(x)) * (1 - _dead(x)) * (1 - max(locks(x), connections(x)))
 
 
 def _told_of(x: Suspect, sign: str) -> float:
@@ -189,9 +216,32 @@ def bad_deploy(x: Suspect) -> float:
     return fails * (0.4 + 0.35 * x.happened("deployment") + 0.3 * x.says("exception")) * (1 - 0.8 * other)
 
 
+def _asked(signals: ComponentSignals) -> Change:
+    """Requests a second that it was asked for: a request that was given up is seen by its caller alone."""
+    sides = zip(signals.served.rate, signals.seen.rate, strict=True)
+    return Change(*(max(0.0 if math.isnan(rate) else rate for rate in pair) for pair in sides))
+
+
+def _repeats(edge: EdgeSignals, caller: ComponentSignals | None) -> float:
+    """0 to 1: how far calls per request grew beyond the one repetition that is customary, most of them in vain."""
+    asked = Change() if caller is None else _asked(caller)
+    if not asked.before > 0:
+        return 0.0
+    expected = edge.calls.rate.before * asked.after / asked.before
+    grown = (edge.calls.rate.after + _FEW_A_SECOND) / (expected + _FEW_A_SECOND)
+    return _ramp(grown, 1.5, 2.5) * _ramp(edge.calls.errors.growth, 0.1, 0.4)
+
+
+def _storm(x: Suspect) -> float:
+    """How far others repeat their calls to it."""
+    return max((_repeats(edge, x.everyone.get(edge.source)) for edge in x.incoming), default=0.0)
+
+
 def retry_storm(x: Suspect) -> float:
-    """It calls another several times per request of its own."""
-    return max((_ramp(edge.again.ratio(0.05), 1.4, 2.5) for edge in x.outgoing), default=0.0)
+    """It calls another many times per request of its own, since it was reconfigured."""
+    repeats = max((_repeats(edge, x.signals) for edge in x.outgoing), default=0.0)
+    changed = x.happened("config_change", "deployment")
+    return min(1.0, repeats * (0.55 + 0.5 * changed) + 0.5 * changed * x.says("retrying"))
 
 
 SIGNATURES: Mapping[str, Callable[[Suspect], float]] = {
