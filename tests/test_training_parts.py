@@ -237,12 +237,12 @@ def test_the_schedule_rises_falls_and_keeps_time(monkeypatch: pytest.MonkeyPatch
     assert resumed.out_of_time
 
 
-def tiny_model() -> Any:
+def tiny_model(vocabulary: int = 64) -> Any:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(0)
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
-    return Qwen3ForCausalLM(Qwen3Config(vocab_size=64, head_dim=16, tie_word_embeddings=True, **shape)).eval()
+    return Qwen3ForCausalLM(Qwen3Config(vocab_size=vocabulary, head_dim=16, tie_word_embeddings=True, **shape)).eval()
 
 
 def answers_to_prompts(prompts: int, generations: int, width: int, answer: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -312,3 +312,23 @@ def test_several_causes_are_answered_in_order() -> None:
     answer = right_answer(task, COMPACT, 0.9)
     assert answer.index("c3") < answer.index("c9")
     assert Diagnosis.model_validate_json(answer).causes[0] == Cause(component="c3", fault="process.crash", probability=0.9)
+
+
+def test_the_loss_on_answers_is_that_of_trl(tmp_path: Path) -> None:
+    from datasets import Dataset
+    from trl import SFTConfig as TrlConfig
+    from trl import SFTTrainer
+
+    from chaosgym.training.answers import AnswerTrainer, Collator
+    from chaosgym.training.tokenizer import build_tokenizer
+
+    rows = [{"input_ids": list(range(5, 9 + n)), "labels": [-100] * 3 + list(range(8, 9 + n))} for n in range(4)]
+    args = TrlConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", dataset_kwargs={"skip_prepare_dataset": True},
+                     activation_checkpointing=False)
+    common: Any = {"args": args, "train_dataset": Dataset.from_list(rows), "processing_class": build_tokenizer(["a"], 700)}
+    model = tiny_model(1024)
+    mine: Any = AnswerTrainer(model, data_collator=Collator(0), **common)
+    found = float(mine.compute_loss(model, mine.data_collator(rows)).detach())
+    theirs: Any = SFTTrainer(model, **common)
+    expected = float(theirs.compute_loss(model, theirs.data_collator(rows)).detach())
+    assert found == pytest.approx(expected, rel=1e-5)

@@ -71,6 +71,8 @@ class Training(Strict):
     """Of Muon, which then moves the matrices inside the layers; 0 leaves all to AdamW."""
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of the run in which the rates rise from 0; after it they fall linearly."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of products of matrices; auto takes bfloat16 where the machine is faster with it. Weights stay float32 on a CPU."""
     lora: Lora | None = None
     """Train adapters instead of all weights; for models other than nano."""
     save_every: Annotated[int, Field(ge=1)] = 50

@@ -88,15 +88,24 @@ def lora_config(lora: Lora | None) -> LoraConfig | None:
     return LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-def device_arguments() -> dict[str, Any]:
-    """Trainer arguments for what this machine has: bfloat16 on a GPU, float32 on a CPU (TRL would take bfloat16)."""
+def device_arguments(precision: str) -> dict[str, Any]:
+    """Trainer arguments for what this machine has; TRL alone would take bfloat16 everywhere and recompute activations."""
     import torch
     from transformers import TrainingArguments
 
     gpu = torch.cuda.is_available()
+    short = precision == "bfloat16" or (precision == "auto" and (gpu or _short_floats_are_fast()))
     # The old name of the same thing, which TRL switches on, is deprecated where the new one exists.
     checkpointing = "activation_checkpointing" if hasattr(TrainingArguments, "activation_checkpointing") else "gradient_checkpointing"
-    return {"use_cpu": not gpu, "bf16": gpu, "dataloader_pin_memory": gpu, checkpointing: gpu}
+    return {"use_cpu": not gpu, "bf16": short, "dataloader_pin_memory": gpu, checkpointing: gpu}
+
+
+def _short_floats_are_fast() -> bool:
+    """Whether this CPU multiplies bfloat16 by itself: 1.5 times the speed of float32 then, and a third of it elsewhere."""
+    import torch
+
+    found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 def prompt_format(config: Training) -> PromptFormat:

@@ -53,7 +53,7 @@ def trainer_arguments(config: Training, run: Run) -> dict[str, Any]:
         "save_total_limit": 2,
         "report_to": list(config.report_to) or "none",
         "disable_tqdm": True,
-        **device_arguments(),
+        **device_arguments(config.precision),
     }
 
 
@@ -62,7 +62,9 @@ def fit(
 ) -> dict[str, Any]:
     """Train `model` on `sequences`, `steps` batches of them in their order, save it under the run and return the summary."""
     from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
+
+    from chaosgym.training.answers import AnswerTrainer, Collator
 
     rows = list(sequences)
     _check_lengths(rows, model, config)
@@ -72,9 +74,9 @@ def fit(
     )
     schedule = Schedule(config.steps, config.warmup, config.minutes * 60 if config.minutes else None)
     finite = FiniteLoss()
-    trainer = SFTTrainer(
+    trainer = AnswerTrainer(
         model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, peft_config=lora_config(config.lora),
-        callbacks=[Metrics(run), Clock(schedule), finite],
+        data_collator=Collator(tokenizer.pad_token_id), callbacks=[Metrics(run), Clock(schedule), finite],
     )
     trainer.optimizer = make_optimizer(trainer.model, config.muon_learning_rate, config.learning_rate)
     trainer.lr_scheduler = make_schedule(trainer.optimizer, schedule)
