@@ -31,8 +31,8 @@ BOUNDS: dict[str, tuple[float, ...]] = {
     # As the component itself sees its requests.
     "err": (0.02, 0.08, 0.25, 0.5, 0.8),  # growth of the share of failed requests
     "lat": (1.6, 2.5, 4.0, 8.0, 16.0),  # median, times as long as before
-    "flow": (1.4, 1.8, 2.5, 4.0),  # requests, times as many as before
-    "ebb": (1.4, 1.9, 2.6, 5.0),  # requests, times as few as before
+    "flow": (1.6, 2.0, 2.7, 4.0),  # requests, times as many as before
+    "ebb": (1.6, 2.1, 2.8, 5.0),  # requests, times as few as before
     # As its callers see it.
     "fail": (0.02, 0.08, 0.25, 0.5, 0.8),  # growth of the share of failed calls
     "wait": (1.6, 2.5, 4.0, 8.0, 16.0),  # median of calls, times as long as before
