@@ -85,7 +85,7 @@ def recording_bar(total: int) -> Generator[Callable[[Task, Recorded], None]]:
             bar.update(job, completed=done)
             if outcome.status != "ok":
                 why = f"{outcome.path.name} ({task.scenario.metadata.name}, seed {task.seed}): {outcome.reason}"
-                console.print(why, markup=False, highlight=False)
+                console.print(why, markup=False, highlight=False, soft_wrap=True)
             if not console.is_terminal and (done == total or done % max(total // 10, 1) == 0):
                 talk(f"recorded {done} of {total}")
 
