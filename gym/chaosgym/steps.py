@@ -23,7 +23,7 @@ class CallStep(Strict):
     """The component called."""
     endpoint: Name
     """Which of its endpoints."""
-    timeout: Timeout = 0.25
+    timeout: Timeout = 0.3
     """Of one attempt."""
     retries: Annotated[Count, Field(ge=0, le=10)] = 1
     """Further attempts after a failed one, with backoff."""
@@ -40,7 +40,7 @@ class QueryStep(Strict):
     """Which of its tables."""
     operation: Literal["get", "list", "search", "insert", "update"] = "get"
     """One row by key, some rows, rows by pattern, a new row, or a changed row."""
-    timeout: Timeout = 0.25
+    timeout: Timeout = 0.3
     """Of the statement, waiting for a connection included."""
 
 
@@ -57,7 +57,7 @@ class CacheStep(Strict):
     """How long a stored value lives."""
     otherwise: Annotated[tuple[Step, ...], Field(max_length=20)] = ()
     """Only with `get`: where the value comes from on a miss."""
-    timeout: Timeout = 0.15
+    timeout: Timeout = 0.2
     """Of the command."""
 
 
@@ -68,7 +68,7 @@ class PublishStep(Strict):
     """The redis component."""
     stream: Name
     """The stream that a worker consumes."""
-    timeout: Timeout = 0.15
+    timeout: Timeout = 0.2
     """Of the command."""
 
 

@@ -28,7 +28,7 @@ from chaosgym.services.load import EdgeSample, LoadGenerator
 
 __all__ = ["FLUSH", "Marks", "Progress", "make_faults", "run_timeline"]
 
-FLUSH = 0.25
+FLUSH = 0.32
 """Seconds that the services' exporters need to deliver what they measured."""
 
 Progress = Callable[[str, str], None]

@@ -22,9 +22,9 @@ from chaosgym.services.failure import Failure, error_name
 
 __all__ = ["Instruments", "describe", "read_traceparent", "trace_of", "traceparent"]
 
-SPANS_EVERY = 150
+SPANS_EVERY = 250
 """Milliseconds between two batches of spans."""
-METRICS_EVERY = 300
+METRICS_EVERY = 600
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 Gauge = Callable[[], Iterable[tuple[float, Mapping[str, str]]]]
