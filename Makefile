@@ -7,7 +7,7 @@ QUICK := not training and not slow
 BENCHMARKS := $(wildcard benchmarks/*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint docs bench clean
+.PHONY: help install quickstart test lint style types imports docs bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -28,9 +28,15 @@ quickstart: $(STAMP) ## Break services, train a small model on it, show that it 
 test: $(STAMP) ## Run the fast tests and those on real sandboxes, a few minutes
 	$(BIN)/python -m pytest -q -m '$(QUICK)'
 
-lint: $(STAMP) ## Check style, types and the one-way flow of imports
+lint: style types imports ## Check style, types and the one-way flow of imports
+
+style: $(STAMP)
 	$(BIN)/ruff check .
+
+types: $(STAMP)
 	$(BIN)/pyright --warnings
+
+imports: $(STAMP)
 	$(BIN)/lint-imports
 
 docs: $(STAMP) ## Write the generated parts of docs/ anew
