@@ -100,8 +100,8 @@ class RetryStorm(Fault):
 
     @property
     def _settings(self) -> dict[str, Any]:
-        """An answer takes 1.6 to 2.4 delays (there and back), so none comes in time."""
-        return {"retries": self.parameters.retries, "backoff": 0.0, "timeout": 1.2 * self.parameters.delay, "breaker": False}
+        """An answer takes 1.6 to 2.4 delays (there and back): none comes before the attempt is given up."""
+        return {"retries": self.parameters.retries, "backoff": 0.0, "timeout": 0.5 * self.parameters.delay, "breaker": False}
 
     async def inject(self, sandbox: Sandbox) -> None:
         slowed = self._slowed = self._dependency(sandbox)
