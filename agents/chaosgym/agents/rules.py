@@ -33,9 +33,10 @@ class RulesAgent:
 
 
 def _fits(findings: Findings) -> list[tuple[float, str, str]]:
-    """(fit, component, fault), the best first."""
-    found = [(sign(x), x.signals.name, label) for x in suspects(findings) for label, sign in SIGNATURES.items()]
-    return sorted((item for item in found if item[0] > 0), key=lambda item: (-item[0], item[2], item[1]))
+    """(fit, component, fault), the best first; equal ones in the order of `SIGNATURES`."""
+    everyone = suspects(findings)
+    found = [(sign(x), x.signals.name, label) for label, sign in SIGNATURES.items() for x in everyone]
+    return sorted((item for item in found if item[0] > 0), key=lambda item: -item[0])
 
 
 def _answer(findings: Findings) -> str:

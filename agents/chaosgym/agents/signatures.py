@@ -17,6 +17,7 @@ __all__ = ["SIGNATURES", "Suspect", "suspects"]
 
 
 _NO_ANSWER = ("timeout", "noconnect", "unreachable")
+_MEMORY_FLOOR = 8 * 2**20
 _FEW_A_SECOND = 0.7
 """Added to both sides of a ratio of rates, so that small numbers do not make large ratios."""
 
@@ -96,9 +97,13 @@ def _silent(x: Suspect) -> float:
     return _ramp(x.signals.quiet, 0.5, 0.9) * (1 - _dead(x))
 
 
+def _is_program(signals: ComponentSignals) -> bool:
+    """Whether it serves requests or messages; anything else is taken for a datastore."""
+    return signals.kind in ("gateway", "service", "worker")
+
+
 def _serves(x: Suspect) -> bool:
-    """Whether it is a program of requests; anything else is taken for a datastore."""
-    return x.signals.kind in ("gateway", "service", "worker")
+    return _is_program(x.signals)
 
 
 def crash(x: Suspect) -> float:
@@ -121,7 +126,7 @@ def busy(x: Suspect) -> float:
 def _leak(x: Suspect) -> float:
     """During a rollout two processes are there at once, which is no leak."""
     low, high = (2.2, 3.2) if x.happened("deployment", "config_change") else (1.3, 2.0)
-    return _ramp(x.signals.memory.ratio(8 * 2**20), low, high)
+    return _ramp(x.signals.memory.ratio(_MEMORY_FLOOR), low, high)
 
 
 def memory_leak(x: Suspect) -> float:
@@ -140,12 +145,23 @@ def file_descriptors(x: Suspect) -> float:
 
 
 def _waits(x: Suspect) -> float:
-    """Seconds that every caller loses on the way to it: the least of all edges.
+    """Seconds more that half of the calls to it lose on the way: the median of its callers, by their calls.
 
-    A datastore does not say how long it took itself, so that there the whole call counts.
+    A datastore does not say how long it took itself, so that there the whole call counts. A caller that is
+    unwell measures its own slowness, and is not asked.
     """
-    times = [edge.calls.gap if _serves(x) else edge.calls.p50 for edge in x.incoming]
-    return min((time.growth for time in times if not math.isnan(time.before) and not math.isnan(time.after)), default=0.0)
+    seen = [(edge.calls.gap if _serves(x) else edge.calls.p50, edge) for edge in x.incoming if not _unwell(x.everyone.get(edge.source))]
+    known = sorted((time.growth, edge.calls.rate.after) for time, edge in seen if not math.isnan(time.after - time.before))
+    left = sum(rate for _, rate in known) / 2
+    for growth, rate in known:
+        left -= rate
+        if left <= 0:
+            return growth
+    return 0.0
+
+
+def _unwell(caller: ComponentSignals | None) -> bool:
+    return caller is not None and (caller.cpu.growth > 0.3 or caller.memory.ratio(_MEMORY_FLOOR) > 2.2)
 
 
 def _vanished(x: Suspect) -> float:
@@ -171,12 +187,13 @@ def latency(x: Suspect) -> float:
     """Every caller waits longer than the component itself needs, and requests still arrive."""
     slow = _ramp(_waits(x), 0.02, 0.08)
     excuse = max(locks(x), connections(x), cache_memory(x), _silent(x), _dead(x), 0.7 * busy(x), 0.9 * _storm(x))
-    return slow * (1 - 0.8 * excuse) * (1 - 0.8 * _vanished(x))
+    return slow * (1 - 0.8 * excuse) * (1 - 0.8 * max(_vanished(x), 0.8 * x.hears("noconnect")))
 
 
 def partition(x: Suspect) -> float:
     """Callers get no connection or no answer, nothing arrives, and yet it is alive and well."""
-    lost = max(_ramp(x.failing("noconnect", "unreachable"), 0.03, 0.2), _ramp(x.failing("timeout"), 0.1, 0.5) * _vanished(x))
+    unconnected = max(_ramp(x.failing("noconnect", "unreachable"), 0.03, 0.2), 0.8 * x.hears("noconnect"))
+    lost = max(unconnected, _ramp(x.failing("timeout"), 0.1, 0.5) * _vanished(x))
     return lost * (1 - _silent(x)) * (1 - _dead(x)) * (1 - max(locks(x), connections(x)))
 
 
@@ -204,16 +221,19 @@ def credential(x: Suspect) -> float:
     """It is refused by name and password, as it says or as the other side does, since it was deployed or reconfigured."""
     if not _serves(x):
         return 0.0
-    told = (_ramp(e.calls.errors.growth, 0.1, 0.5) * _loud(x.answers[e.target], "badauth") for e in x.outgoing)
+    stores = (edge for edge in x.outgoing if edge.target in x.everyone and not _is_program(x.everyone[edge.target]))
+    told = (_ramp(edge.calls.errors.growth, 0.1, 0.5) * _loud(x.answers[edge.target], "badauth") for edge in stores)
     return max(x.says("badauth"), *told, 0.0) * (0.7 + 0.3 * x.happened("deployment", "config_change"))
 
 
 def bad_deploy(x: Suspect) -> float:
-    """A new version, and exceptions of its own."""
-    fails = max(_ramp(x.signals.served.errors.growth, 0.02, 0.2), 0.6 * x.says("exception"))
+    """A new version, and exceptions of its own; without both, failures that nothing it calls explains."""
+    deployed, throws = x.happened("deployment"), x.says("exception")
+    other = max(credential(x), file_descriptors(x))
     downstream = max((edge.calls.errors.growth for edge in x.outgoing if not math.isnan(edge.calls.errors.growth)), default=0.0)
-    other = max(_ramp(downstream, 0.02, 0.2), credential(x), file_descriptors(x))
-    return fails * (0.4 + 0.35 * x.happened("deployment") + 0.3 * x.says("exception")) * (1 - 0.8 * other)
+    fails = max(_ramp(x.signals.served.errors.growth, 0.02, 0.2), 0.6 * throws)
+    unexplained = fails * (0.4 + 0.35 * deployed + 0.3 * throws) * (1 - 0.8 * _ramp(downstream, 0.02, 0.2))
+    return max(0.9 * deployed * throws, unexplained) * (1 - 0.8 * other)
 
 
 def _asked(signals: ComponentSignals) -> Change:
@@ -246,17 +266,17 @@ def retry_storm(x: Suspect) -> float:
 
 SIGNATURES: Mapping[str, Callable[[Suspect], float]] = {
     "process.crash": crash,
-    "process.hang": hang,
-    "resource.cpu": busy,
     "resource.memory_leak": memory_leak,
     "resource.file_descriptors": file_descriptors,
-    "network.latency": latency,
-    "network.partition": partition,
     "dependency.connections": connections,
     "dependency.lock": locks,
     "dependency.cache_memory": cache_memory,
     "configuration.credential": credential,
-    "application.bad_deploy": bad_deploy,
     "application.retry_storm": retry_storm,
+    "application.bad_deploy": bad_deploy,
+    "resource.cpu": busy,
+    "process.hang": hang,
+    "network.partition": partition,
+    "network.latency": latency,
 }
-"""By fault label."""
+"""By fault label: first those that a component shows itself, last those that only others can tell of."""
