@@ -30,15 +30,18 @@ class Watch:
         self._telemetry, self._supervisor, self._postgres, self._redis = telemetry, supervisor, postgres, redis
         self._tasks: list[asyncio.Task[None]] = []
         self._kinds: dict[str, str] = {}
+        self._stopping = False
 
     def start(self, plan: Plan) -> None:
         """Begin to sample the components of `plan`."""
         self._kinds = {role: component.kind for role, component in plan.app.spec.components.items()}
+        self._stopping = False
         self._tasks = [asyncio.create_task(self._sample(plan)), asyncio.create_task(self._limit())]
 
     async def stop(self) -> None:
         """End the sampling. Raises what a sampler raised, and SandboxError when one does not end."""
         tasks, self._tasks = self._tasks, []
+        self._stopping = True
         if not tasks:
             return
         for task in tasks:
@@ -61,7 +64,7 @@ class Watch:
 
     async def _sample(self, plan: Plan) -> None:
         sampler = ProcessSampler()
-        while True:
+        while not self._stopping:  # a client may swallow the cancellation of its caller
             now = time.time_ns()
             for role, component in plan.components.items():
                 self._telemetry.metrics.extend(sampler.sample(self.pids(role), component.name, now))
@@ -72,7 +75,7 @@ class Watch:
             await asyncio.sleep(SAMPLE_EVERY)
 
     async def _limit(self) -> None:
-        while True:
+        while not self._stopping:
             self._supervisor.enforce_memory()
             await asyncio.sleep(LIMIT_EVERY)
 
