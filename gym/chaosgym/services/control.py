@@ -7,7 +7,6 @@ forker  -> {"defect": {"kind": "leak", ...}}    switch a defect (null: all off);
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import socket
 
@@ -26,12 +25,16 @@ class Control:
         self._end, self._defects = end, defects
 
     async def serve(self) -> None:
-        """Say ready, then obey until the other end closes."""
+        """Say ready, then obey until the other end closes or this is cancelled."""
         reader, writer = await asyncio.open_connection(sock=self._end)
         writer.write(b'{"ready": true}\n')
-        with contextlib.suppress(ConnectionError):  # the forker is gone: nobody to obey
+        try:
             while line := await reader.readline():
                 writer.write(json.dumps(self._obey(line)).encode() + b"\n")
+        except ConnectionError:
+            pass  # the forker is gone: nobody to obey
+        finally:
+            writer.close()
 
     def _obey(self, line: bytes) -> dict[str, object]:
         try:

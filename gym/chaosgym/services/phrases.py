@@ -8,7 +8,7 @@ from collections.abc import Mapping
 __all__ = ["PHRASES", "draw_phrases"]
 
 PHRASES: Mapping[str, tuple[str, ...]] = {
-    "starting": ("starting {name} {version}", "{name} version {version} booting", "initializing service {name} v{version}"),
+    "starting": ("starting {name} {version}", "{name} version {version} booting", "initializing service {name}, version {version}"),
     "listening": (
         "listening on {address}",
         "server started, address={address}",

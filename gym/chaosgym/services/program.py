@@ -49,6 +49,7 @@ class Program:
     async def start(self) -> None:
         """Listen and say so on the control socket. Raises OSError when the address is taken."""
         config, journal = self._config, self._journal
+        listener = _bound(config.bind)
         journal.log("INFO", "starting", name=config.name, version=config.version)
         self._defects.switch(config.defect)
         self._instruments = Instruments(config.name, config.version, config.otlp)
@@ -56,7 +57,7 @@ class Program:
         self._handlers = Handlers(config.endpoints, self._steps, self._instruments, journal, self._rule)
         self._runner = web.ServerRunner(web.Server(self._handlers.handle, access_log=None, keepalive_timeout=5.0), shutdown_timeout=DRAIN)
         await self._runner.setup()
-        await web.SockSite(self._runner, _bound(config.bind), backlog=_BACKLOG).start()
+        await web.SockSite(self._runner, listener, backlog=_BACKLOG).start()
         journal.log("INFO", "listening", address=f"0.0.0.0:{config.port}")
         self._tasks = [asyncio.create_task(work) for work in self._background()]
 
@@ -87,7 +88,11 @@ def _bound(address: Address) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
         listener.setsockopt(socket.SOL_SOCKET, option, 1)
-    listener.bind(address)
+    try:
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 
