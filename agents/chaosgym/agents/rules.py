@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from chaosgym.agents.answers import ALL_WELL, blame
-from chaosgym.agents.signatures import SIGNATURES, suspects
+from chaosgym.agents.signatures import SIGNATURES
+from chaosgym.agents.suspect import suspects
 from chaosgym.diagnosis import MAX_CAUSES
 
 if TYPE_CHECKING:

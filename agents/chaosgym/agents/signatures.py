@@ -8,75 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
-from chaosgym.incident.findings import EventFinding, Findings, LogFinding
+from chaosgym.agents.suspect import Suspect, loud
 from chaosgym.telemetry.signals import Change, ComponentSignals, EdgeSignals
 
-__all__ = ["SIGNATURES", "Suspect", "suspects"]
+__all__ = ["SIGNATURES"]
 
 
 _NO_ANSWER = ("timeout", "noconnect", "unreachable")
 _MEMORY_FLOOR = 8 * 2**20
 _FEW_A_SECOND = 0.7
 """Added to both sides of a ratio of rates, so that small numbers do not make large ratios."""
-
-
-@dataclass(frozen=True)
-class Suspect:
-    """One component with all that was found about it."""
-
-    signals: ComponentSignals
-    incoming: tuple[EdgeSignals, ...]
-    outgoing: tuple[EdgeSignals, ...]
-    logs: tuple[LogFinding, ...]
-    """Its own new or surging templates."""
-    told: tuple[LogFinding, ...]
-    """What others logged about it."""
-    everyone: Mapping[str, ComponentSignals]
-    """All components by name."""
-    answers: Mapping[str, tuple[LogFinding, ...]]
-    """By component that it calls: what that one logged."""
-    events: tuple[EventFinding, ...]
-    """Its own, since the end of the baseline."""
-
-    def says(self, sign: str) -> float:
-        """0 to 1: how loudly its own log gives this sign."""
-        return _loud(self.logs, sign)
-
-    def hears(self, sign: str) -> float:
-        """0 to 1: how loudly others log this sign about it."""
-        return _loud(self.told, sign)
-
-    def happened(self, *names: str) -> bool:
-        """Whether one of these events happened to it in the incident window."""
-        return any(event.name in names for event in self.events)
-
-    def failing(self, *kinds: str) -> float:
-        """Largest share of calls from one caller that fail in one of these ways."""
-        return max((sum(share for kind, share in edge.calls.kinds if kind in kinds) for edge in self.incoming), default=0.0)
-
-
-def suspects(findings: Findings) -> list[Suspect]:
-    """All components of the application, in their order."""
-    edges = findings.signals.edges.values()
-    return [
-        Suspect(
-            signals=signals,
-            incoming=tuple(edge for edge in edges if edge.target == name),
-            outgoing=tuple(edge for edge in edges if edge.source == name),
-            logs=tuple(log for log in findings.logs if log.component == name),
-            told=tuple(log for log in findings.logs if log.peer == name),
-            everyone=findings.signals.components,
-            answers={e.target: tuple(log for log in findings.logs if log.component == e.target) for e in edges if e.source == name},
-            events=tuple(event for event in findings.events if event.component == name and event.seconds >= 0),
-        )
-        for name, signals in findings.signals.components.items()
-    ]
-
-
-def _loud(logs: tuple[LogFinding, ...], sign: str) -> float:
-    return min(1.0, sum(log.after - log.before for log in logs if log.sign == sign and log.after > log.before) / 3)
 
 
 def _ramp(value: float, low: float, high: float) -> float:
@@ -222,7 +164,7 @@ def credential(x: Suspect) -> float:
     if not _serves(x):
         return 0.0
     stores = (edge for edge in x.outgoing if edge.target in x.everyone and not _is_program(x.everyone[edge.target]))
-    told = (_ramp(edge.calls.errors.growth, 0.1, 0.5) * _loud(x.answers[edge.target], "badauth") for edge in stores)
+    told = (_ramp(edge.calls.errors.growth, 0.1, 0.5) * loud(x.answers[edge.target], "badauth") for edge in stores)
     return max(x.says("badauth"), *told, 0.0) * (0.7 + 0.3 * x.happened("deployment", "config_change"))
 
 

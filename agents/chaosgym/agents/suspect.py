@@ -1,0 +1,69 @@
+"""A Suspect: one component with all that the findings hold about it, which is what signatures look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from chaosgym.incident.findings import EventFinding, Findings, LogFinding
+from chaosgym.telemetry.signals import ComponentSignals, EdgeSignals
+
+__all__ = ["Suspect", "loud", "suspects"]
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """One component with all that was found about it."""
+
+    signals: ComponentSignals
+    incoming: tuple[EdgeSignals, ...]
+    outgoing: tuple[EdgeSignals, ...]
+    logs: tuple[LogFinding, ...]
+    """Its own new or surging templates."""
+    told: tuple[LogFinding, ...]
+    """What others logged about it."""
+    everyone: Mapping[str, ComponentSignals]
+    """All components by name."""
+    answers: Mapping[str, tuple[LogFinding, ...]]
+    """By component that it calls: what that one logged."""
+    events: tuple[EventFinding, ...]
+    """Its own, since the end of the baseline."""
+
+    def says(self, sign: str) -> float:
+        """0 to 1: how loudly its own log gives this sign."""
+        return loud(self.logs, sign)
+
+    def hears(self, sign: str) -> float:
+        """0 to 1: how loudly others log this sign about it."""
+        return loud(self.told, sign)
+
+    def happened(self, *names: str) -> bool:
+        """Whether one of these events happened to it in the incident window."""
+        return any(event.name in names for event in self.events)
+
+    def failing(self, *kinds: str) -> float:
+        """Largest share of calls from one caller that fail in one of these ways."""
+        return max((sum(share for kind, share in edge.calls.kinds if kind in kinds) for edge in self.incoming), default=0.0)
+
+
+def suspects(findings: Findings) -> list[Suspect]:
+    """All components of the application, in their order."""
+    edges = findings.signals.edges.values()
+    return [
+        Suspect(
+            signals=signals,
+            incoming=tuple(edge for edge in edges if edge.target == name),
+            outgoing=tuple(edge for edge in edges if edge.source == name),
+            logs=tuple(log for log in findings.logs if log.component == name),
+            told=tuple(log for log in findings.logs if log.peer == name),
+            everyone=findings.signals.components,
+            answers={e.target: tuple(log for log in findings.logs if log.component == e.target) for e in edges if e.source == name},
+            events=tuple(event for event in findings.events if event.component == name and event.seconds >= 0),
+        )
+        for name, signals in findings.signals.components.items()
+    ]
+
+
+def loud(logs: tuple[LogFinding, ...], sign: str) -> float:
+    """0 to 1: how many more lines give this sign than before; three are as loud as it gets."""
+    return min(1.0, sum(log.after - log.before for log in logs if log.sign == sign and log.after > log.before) / 3)
