@@ -141,10 +141,10 @@ def test_no_phrase_speaks_of_what_was_done_to_the_service() -> None:
     assert not re.search(r"chaos|inject|fault|defect|toxic|simulat|experiment", words)
 
 
-def _write(style: str, seed: int, level: Level, text: str, stack: str = "") -> Iterator[tuple[str, int, str | None]]:
+def _write(style: str, seed: int, level: Level, text: str, raised: BaseException | None = None) -> Iterator[tuple[str, int, str | None]]:
     reader, writer = os.pipe()
     journal = Journal("cart-api", style, seed, descriptor=writer)
-    journal.line(level, text, ("ab" * 16, "cd" * 8), stack)
+    journal.line(level, text, ("ab" * 16, "cd" * 8), raised)
     journal.access("GET", "/v1/items/3", 200, 0.0123, ("ab" * 16, "cd" * 8))
     os.close(writer)
     with os.fdopen(reader, "rb") as end:
@@ -166,8 +166,9 @@ def test_whatever_a_service_logs_is_read_back(style: str, seed: int, text: str) 
 
 @pytest.mark.parametrize("style", STYLES)
 def test_a_traceback_belongs_to_its_line(style: str) -> None:
-    stack = 'Traceback (most recent call last):\n  File "/app/x.py", line 3, in f\n    g()\nKeyError: 7'
-    (body, severity, _), _ = _write(style, 4, "ERROR", "unhandled exception", stack)
+    with pytest.raises(KeyError) as caught:
+        {}[7]  # pyright: ignore[reportUnusedExpression]
+    (body, severity, _), _ = _write(style, 4, "ERROR", "unhandled exception", caught.value)
     assert severity == 17
     assert body.endswith("KeyError: 7")
 

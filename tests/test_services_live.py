@@ -23,7 +23,7 @@ from chaosgym.plan import Plan
 from chaosgym.sandbox.datastores import Postgres, Redis
 from chaosgym.sandbox.wire import Network, draw_address, make_network
 from chaosgym.scenarios.load import load_scenario
-from chaosgym.services.config import ServiceConfig
+from chaosgym.services.config import EndpointConfig, ServiceConfig
 from chaosgym.services.load import EDGE, LoadGenerator
 from chaosgym.services.program import Program
 from chaosgym.services.wiring import service_configs
@@ -321,6 +321,19 @@ async def test_telemetry_that_nobody_takes_changes_nothing(town: Town) -> None:
     assert await town.ask("look") == 200
     async with asyncio.timeout(5):
         await town.stop("front")
+
+
+@pytest.mark.parametrize("body", [b"{", b'{"id": "x"}', b'{"id": 1e99}', b"\xff"])
+async def test_nonsense_is_answered_with_400(town: Town, body: bytes) -> None:
+    await town.start("front", endpoints=(EndpointConfig("POST", "/buy", ()),))
+    address, port = town.network.wiring.client["front"]
+    assert await _post(f"http://{address}:{port}/buy", body) == 400
+    assert await _post(f"http://{address}:{port}/no/such/place", body) == 404
+
+
+async def _post(url: str, body: bytes) -> int:
+    async with aiohttp.ClientSession() as session, session.post(url, data=body) as reply:
+        return reply.status
 
 
 async def test_users_come_at_their_rate_and_tell_what_they_saw(town: Town) -> None:

@@ -72,20 +72,21 @@ class Consumer:
         attributes = {"messaging.system": "redis", "messaging.operation.name": "process", "messaging.destination.name": stream,
                       "messaging.message.id": message, "messaging.consumer.group.name": self._config.group}  # fmt: skip
         span = self._instruments.start(f"process {stream}", SpanKind.CONSUMER, read_traceparent(fields.get("traceparent")), attributes)
-        work = Work(int(fields.get("id", "1")), set_span_in_context(span), trace_of(span))
+        trace = trace_of(span)
         try:
+            work = Work(int(fields.get("id", "1")), set_span_in_context(span), trace)
             await self._steps.run(self._config.steps, work)
             if rule := self._rule():
                 rule.apply(rule.record(work.item))
             async with asyncio.timeout(_TIMEOUT):
                 await self._client.execute_command("XACK", stream, self._config.group, message)
             ms = f"{(time.perf_counter() - begin) * 1000:.1f}"
-            self._journal.log("INFO", "handled", work.trace, message=message, stream=stream, ms=ms)
+            self._journal.log("INFO", "handled", trace, message=message, stream=stream, ms=ms)
         except (Failure, RedisError, OSError) as error:
             failed(span, error)
-            self._journal.log("ERROR", "message_failed", work.trace, message=message, stream=stream, error=describe(error))
+            self._journal.log("ERROR", "message_failed", trace, message=message, stream=stream, error=describe(error))
         except Exception as error:  # noqa: BLE001 - the boundary of a message: a bug costs the message, not the worker
             failed(span, error)
-            self._journal.log("ERROR", "message_failed", work.trace, raised=error, message=message, stream=stream, error=describe(error))
+            self._journal.log("ERROR", "message_failed", trace, raised=error, message=message, stream=stream, error=describe(error))
         finally:
             span.end()

@@ -25,6 +25,7 @@ __all__ = ["Handlers"]
 _REQUESTS = 40
 """Served on one connection on average before the client is told to open another, as nginx's keepalive_requests."""
 _HEALTH = "/healthz"
+_NUMBER = "[0-9]{1,18}"
 
 
 class Handlers:
@@ -51,6 +52,8 @@ class Handlers:
         if endpoint is None:
             return self._reply(200 if path == _HEALTH else 404, {"status": "ok"} if path == _HEALTH else {"error": "not found"})
         item = await _item(request) if item is None else item
+        if item is None:
+            return self._reply(400, {"error": "the id has to be a number"})
         attributes = {"http.request.method": request.method, "url.path": path, "http.route": endpoint.route}
         parent = read_traceparent(request.headers.get("traceparent"))
         span = self._instruments.start(f"{request.method} {endpoint.route}", SpanKind.SERVER, parent, attributes)
@@ -94,13 +97,16 @@ class Handlers:
 
 def _pattern(route: str) -> re.Pattern[str]:
     before, brace, rest = route.partition("{")
-    return re.compile(f"{re.escape(before)}(\\d+){re.escape(rest.partition('}')[2])}" if brace else re.escape(route))
+    return re.compile(f"{re.escape(before)}({_NUMBER}){re.escape(rest.partition('}')[2])}" if brace else re.escape(route))
 
 
-async def _item(request: web.BaseRequest) -> int:
-    """From the query or the body; 1 where neither names one."""
+async def _item(request: web.BaseRequest) -> int | None:
+    """From the query or the body; 1 where neither names one, None where it is no number."""
     text = request.query.get("id", "")
     if not text and request.can_read_body:
-        body = await request.json()
+        try:
+            body = json.loads(await request.read())
+        except ValueError:
+            return None
         text = str(body.get("id", "")) if isinstance(body, dict) else ""
-    return int(text) if text.isascii() and text.isdigit() else 1
+    return int(text or 1) if re.fullmatch(_NUMBER, text or "1") else None

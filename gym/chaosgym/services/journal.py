@@ -47,8 +47,7 @@ class Journal:
 
     def log(self, level: Level, event: str, trace: Trace = _NO_TRACE, raised: BaseException | None = None, **fields: Any) -> None:
         """One record: the phrase of `event` filled from `fields`; with `raised` its traceback follows."""
-        stack = format_traceback(raised, self._name) if raised else ""
-        self.line(level, self._phrases[event].format_map(fields), trace, stack)
+        self.line(level, self._phrases[event].format_map(fields), trace, raised)
 
     def access(self, method: str, path: str, status: int, seconds: float, trace: Trace) -> None:
         """The line of a served request."""
@@ -57,8 +56,9 @@ class Journal:
         fields = {"method": method, "path": path, "status": status, "duration_ms": float(ms)} if self._access_fields else {}
         os.write(self._descriptor, self._write("INFO", text, fields, trace, "").encode())
 
-    def line(self, level: Level, text: str, trace: Trace = _NO_TRACE, stack: str = "") -> None:
+    def line(self, level: Level, text: str, trace: Trace = _NO_TRACE, raised: BaseException | None = None) -> None:
         """One record with a ready text."""
+        stack = format_traceback(raised, self._name) if raised else ""
         os.write(self._descriptor, self._write(level, text, {}, trace, stack).encode(errors="replace"))
 
     def _level(self, level: Level) -> str:
@@ -115,6 +115,5 @@ class JournalHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         level: Level = "ERROR" if record.levelno >= logging.ERROR else "WARN"
-        error = record.exc_info[1] if record.exc_info else None
-        first = record.getMessage().splitlines()[0]
-        self._journal.line(level, first, stack=format_traceback(error, record.name) if error else "")
+        first = (record.getMessage().splitlines() or [record.name])[0]
+        self._journal.line(level, first, raised=record.exc_info[1] if record.exc_info else None)
