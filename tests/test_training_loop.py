@@ -51,11 +51,12 @@ def record(folder: Path, number: int, fault: str) -> None:
         buffer.spans.append((at, at + (900 if bad else 4) * 10**6, names[0], *row, 503 if bad else 200, error if bad else None, "{}"))
     header = EpisodeHeader(
         id=f"e{number}", entry=names[0], baseline=Window(START, START + SECOND), incident=Window(START + SECOND, START + 2 * SECOND),
-        components=tuple(ComponentInfo(name=n, kind=k, host=f"{n}.internal") for n, k in zip(names, ("gateway", "service", "service"), strict=True)),
+        components=tuple(ComponentInfo(name=n, kind="service", host=f"{n}.internal") for n in names),
         edges=tuple(EdgeInfo(source=names[0], target=n) for n in names[1:]),
     )
     causes = (TrueCause(component=culprit, fault=fault),) if fault else ()
-    write_episode(folder, header, buffer.tables(), Truth(scenario=fault or "calm", app="a", verdict="fault" if fault else "healthy", causes=causes))
+    truth = Truth(scenario=fault or "calm", app="a", verdict="fault" if fault else "healthy", causes=causes)
+    write_episode(folder, header, buffer.tables(), truth)
 
 
 @pytest.fixture(scope="module")
@@ -163,10 +164,11 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     folder = tmp_path_factory.mktemp("foreign")
-    tokenizer = build_tokenizer(["the root cause of an incident is a component and a fault"] * 20, 800)
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+    tokenizer: Any = build_tokenizer(["the root cause of an incident is a component and a fault"] * 20, 800)
+    heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, **heads}
     model = Qwen3ForCausalLM(Qwen3Config(
-        vocab_size=len(tokenizer), head_dim=16, max_position_embeddings=8192, eos_token_id=tokenizer.eos_token_id,
+        vocab_size=len(tokenizer), max_position_embeddings=8192, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id, **shape,
     ))
     model.save_pretrained(folder)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import json
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ START = 1_790_000_000 * SECOND
 COMPACT = PromptFormat(rendering="compact", budget=350, system="", max_new_tokens=24)
 
 
-def record(folder: Path, number: int, culprit: str, fault: str, *, status: str = "ok", **changes: Any) -> None:
+def record(folder: Path, number: int, culprit: str, fault: str, *, status: Literal["ok", "unscorable"] = "ok", **changes: Any) -> None:
     """One episode of a gateway with two services, of which one may refuse its calls."""
     buffer = TelemetryBuffer()
     names = ("front-door", "billing-core", "cart-api")
@@ -44,7 +45,7 @@ def record(folder: Path, number: int, culprit: str, fault: str, *, status: str =
         buffer.spans.append((at, at + 4_000_000, names[0], *row))
     header = EpisodeHeader(
         id=f"e{number}", entry=names[0], baseline=Window(START, START + SECOND), incident=Window(START + SECOND, START + 2 * SECOND),
-        components=tuple(ComponentInfo(name=n, kind=k, host=f"{n}.internal") for n, k in zip(names, ("gateway", "service", "service"), strict=True)),
+        components=tuple(ComponentInfo(name=n, kind="service", host=f"{n}.internal") for n in names),
         edges=tuple(EdgeInfo(source=names[0], target=n) for n in names[1:]),
         status=status, reason="" if status == "ok" else "the sandbox died",
     )
@@ -241,8 +242,9 @@ def tiny_model(vocabulary: int = 64) -> Any:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(0)
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
-    return Qwen3ForCausalLM(Qwen3Config(vocab_size=vocabulary, head_dim=16, tie_word_embeddings=True, **shape)).eval()
+    heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, **heads}
+    return Qwen3ForCausalLM(Qwen3Config(vocab_size=vocabulary, tie_word_embeddings=True, **shape)).eval()
 
 
 def answers_to_prompts(prompts: int, generations: int, width: int, answer: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -270,8 +272,8 @@ def test_shared_prompts_give_the_numbers_of_trl() -> None:
     trainer: Any = SharedPrefixGRPOTrainer.__new__(SharedPrefixGRPOTrainer)
     trainer.accelerator = SimpleNamespace(autocast=contextlib.nullcontext)
     ids, mask = answers_to_prompts(3, 4, 12, 5)
-    plain: Any = GRPOTrainer._get_per_token_logps_and_entropies
-    expected = getattr(plain, "__wrapped__", plain)(trainer, model, ids, mask, 5, compute_entropy=True)
+    plain = inspect.unwrap(vars(GRPOTrainer)["_get_per_token_logps_and_entropies"])
+    expected = plain(trainer, model, ids, mask, 5, compute_entropy=True)
     found = trainer._get_per_token_logps_and_entropies(model, ids, mask, 5, compute_entropy=True)
     there = mask[:, 12:].bool()
     for mine, theirs in zip(found[:2], expected[:2], strict=True):

@@ -124,8 +124,8 @@ def test_a_configuration_is_short(tmp_path: Path) -> None:
     (SftConfig, "episodes: []\nout: o\n", "episodes"),
     (SftConfig, "episodes: [e]\nout: o\nbatch_size: 32\nmicro_batch_size: 5\n", "5 does not divide batch_size 32"),
     (SftConfig, "episodes: [e]\nout: o\nlora: {rank: 4}\n", "lora adapts an existing model"),
-    (PretrainConfig, "episodes: [e]\nout: o\nmodel: other\n", "model"),
-    (GrpoConfig, "episodes: [e]\nout: o\n", "'model' is missing"),
+    (PretrainConfig, "episodes: [e]\nout: o\nmodel: other\n", "has been pretrained by others"),
+    (GrpoConfig, "episodes: [e]\nout: o\n", "knows nothing yet"),
     (GrpoConfig, "episodes: [e]\nout: o\nmodel: nano\n", "knows nothing yet"),
     (GrpoConfig, "episodes: [e]\nout: o\nmodel: m\ngenerations: 7\n", "7 does not divide 64"),
 ])

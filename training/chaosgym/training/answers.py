@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from trl import SFTTrainer
+from trl.trainer.sft_trainer import SFTTrainer
 
 __all__ = ["AnswerTrainer", "Collator"]
 
@@ -59,9 +59,10 @@ class AnswerTrainer(SFTTrainer):
 
     def _measure(self, inputs: dict[str, torch.Tensor], logits: torch.Tensor, wanted: torch.Tensor, scored: torch.Tensor) -> None:
         """Keep what TRL logs: accuracy and the number of tokens."""
-        mode = "train" if self.model.training else "eval"
+        mode = "train" if torch.is_grad_enabled() else "eval"
         right = ((logits.argmax(-1) == wanted) & scored).sum() / scored.sum().clamp(min=1)
-        self._metrics[mode]["mean_token_accuracy"].append(self.accelerator.gather_for_metrics(right).mean().item())
+        gather: Any = self.accelerator.gather_for_metrics
+        self._metrics[mode]["mean_token_accuracy"].append(gather(right).mean().item())
         if mode == "train":
-            self._total_train_tokens += int(self.accelerator.gather_for_metrics(inputs["attention_mask"].sum()).sum().item())
+            self._total_train_tokens += int(gather(inputs["attention_mask"].sum()).sum().item())
         self._metrics[mode]["num_tokens"] = [self._total_train_tokens]

@@ -22,7 +22,10 @@ __all__ = ["Clock", "FiniteLoss", "Guard", "Metrics", "TrainingStopped", "quiet"
 
 
 _log = logging.getLogger(__name__)
-_SAID = (("loss", "loss"), ("mean_token_accuracy", "token accuracy"), ("reward", "reward"), ("term/component", "component"), ("term/fault", "fault"))
+_SAID = (
+    ("loss", "loss"), ("mean_token_accuracy", "token accuracy"), ("reward", "reward"), ("term/component", "component"),
+    ("term/fault", "fault"),
+)
 
 
 class TrainingStopped(ChaosgymError):

@@ -37,7 +37,7 @@ class Lora(Strict):
     """Low-rank adapters for models too large to train whole."""
 
     rank: Annotated[int, Field(ge=1, le=512)] = 16
-    alpha: Annotated[float, Field(gt=0)] = 32
+    alpha: Annotated[int, Field(ge=1)] = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
@@ -99,10 +99,15 @@ class Training(Strict):
 class PretrainConfig(Training):
     """Learn to read reports: what stands where, which is which. No diagnosis takes part in it."""
 
-    model: Literal["nano"] = NANO
-    questions: Annotated[int, Field(ge=1, le=64)] = 12
+    questions: Annotated[int, Field(ge=1, le=64)] = 20
     """Recall exercises after each report."""
     steps: Annotated[int, Field(ge=1)] = 120
+
+    @model_validator(mode="after")
+    def _from_nothing(self) -> PretrainConfig:
+        if self.model != NANO:
+            raise ValueError(f"model {self.model!r} has been pretrained by others: run `chaosgym train sft` on it, or leave model out")
+        return self
 
 
 class SftConfig(Training):
@@ -114,10 +119,11 @@ class SftConfig(Training):
 
 
 class GrpoConfig(Training):
-    """Reinforcement learning on the reward: several answers per incident, the better ones become likelier."""
+    """Reinforcement learning on the reward: several answers per incident, the better ones become likelier.
 
-    model: str
-    """A model folder (of `sft`) or a hub id; there must be something to improve."""
+    `model` is a folder that `sft` wrote, or a hub id: there must be something to improve.
+    """
+
     steps: Annotated[int, Field(ge=1)] = 60
     batch_size: Annotated[int, Field(ge=2)] = 64
     """Answers per update: incidents times generations."""

@@ -62,7 +62,8 @@ def _form(config: GrpoConfig) -> PromptFormat:
 
 def _trainer(config: GrpoConfig, run: Run, model: Any, tokenizer: Any, judge: Judge, form: PromptFormat) -> Any:
     """A GRPOTrainer that has no data yet."""
-    from trl import GRPOConfig, GRPOTrainer
+    from trl.trainer.grpo_config import GRPOConfig
+    from trl.trainer.grpo_trainer import GRPOTrainer
 
     args = GRPOConfig(
         **trainer_arguments(config, run),
@@ -77,7 +78,7 @@ def _trainer(config: GrpoConfig, run: Run, model: Any, tokenizer: Any, judge: Ju
         shuffle_dataset=False,
         remove_unused_columns=False,
     )
-    kind = _shared(config, model) and _shared_trainer() or GRPOTrainer
+    kind = (_shared(config, model) and _shared_trainer()) or GRPOTrainer
     placeholder = _dataset([])
     return kind(model, judge, args, placeholder, processing_class=tokenizer, peft_config=lora_config(config.lora))
 
@@ -92,9 +93,10 @@ def _shared(config: GrpoConfig, model: Any) -> bool:
     """Whether prompts may be shared: asked for, or a Qwen3 model trained whole by one process on a CPU."""
     import torch
 
-    possible = config.lora is None and config.micro == config.batch_size and getattr(model.config, "model_type", "") in ("qwen3", "qwen2", "llama")
+    known = getattr(model.config, "model_type", "") in ("qwen3", "qwen2", "llama")
+    possible = known and config.lora is None and config.micro == config.batch_size
     if config.shared_prefix and not possible:
-        raise InputError("shared_prefix works for Qwen and Llama models trained whole, with micro_batch_size unset; leave shared_prefix out")
+        raise InputError("shared_prefix works for Qwen and Llama models trained whole, without micro_batch_size; leave shared_prefix out")
     return possible and not torch.cuda.is_available() if config.shared_prefix is None else config.shared_prefix
 
 
@@ -104,7 +106,9 @@ def _dataset(tasks: Sequence[Task]) -> Any:
     return Dataset.from_list([{"prompt": task.messages, "task": Judge.key(task)} for task in tasks] or [{"prompt": [], "task": ""}])
 
 
-def _try(trainer: Any, judge: Judge, config: GrpoConfig, run: Run, sources: Sequence[Source], form: PromptFormat) -> dict[str, float] | None:
+def _try(
+    trainer: Any, judge: Judge, config: GrpoConfig, run: Run, sources: Sequence[Source], form: PromptFormat
+) -> dict[str, float] | None:
     """Let the model answer a pool of incidents and weigh each episode by how much its answers differ in reward.
 
     With success rate p a group of answers teaches in proportion to p (1 - p); a floor keeps every episode in play.

@@ -13,7 +13,6 @@ from chaosgym.training.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["NANO_ANSWER", "device_arguments", "load_model", "lora_config", "make_nano", "prompt_format"]
 
@@ -21,7 +20,7 @@ NANO_ANSWER = 24
 """Tokens that a nano model may answer with: three causes take 18."""
 
 
-def make_nano(shape: NanoShape, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+def make_nano(shape: NanoShape, tokenizer: Any, seed: int) -> Any:
     """A Qwen3 model with random weights for `tokenizer`."""
     import torch
     from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
@@ -46,7 +45,7 @@ def make_nano(shape: NanoShape, tokenizer: PreTrainedTokenizerBase, seed: int) -
     return model
 
 
-def load_model(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_model(name: str) -> tuple[Any, Any]:
     """Model and tokenizer of a folder or hub id, in float32 on a CPU. Raises InputError when they cannot be loaded.
 
     A folder with LoRA adapters comes back merged into its base, so that the next stage can put its own on top.
@@ -115,7 +114,8 @@ def prompt_format(config: Training) -> PromptFormat:
         known = PromptFormat(rendering="compact", budget=config.budget, system="", max_new_tokens=NANO_ANSWER)
     else:
         known = PromptFormat.load(folder) if folder.is_dir() else PromptFormat()
-    changes: dict[str, Any] = {} if (folder / PROMPT_FILE).is_file() and "budget" not in config.model_fields_set else {"budget": config.budget}
+    settled = (folder / PROMPT_FILE).is_file() and "budget" not in config.model_fields_set
+    changes: dict[str, Any] = {} if settled else {"budget": config.budget}
     if config.rendering is not None:
         changes["rendering"] = config.rendering
     return known.model_copy(update=changes)

@@ -41,6 +41,9 @@ def new_model(config: Training, sources: Sequence[Source], form: PromptFormat) -
 
 
 def _texts(config: PretrainConfig, sources: Sequence[Source], form: PromptFormat) -> Iterator[str]:
-    """Reports with exercises, each seed once."""
-    for task in draw_tasks(sources, config.steps * config.batch_size, config.seed + 1, form):
-        yield exercises(task.incident.compact, config.questions, task.seed)
+    """Reports with exercises, each seed once; short ones in the first half, where finding things again is learnt sooner."""
+    short = form.model_copy(update={"budget": max(50, form.budget // 2)})
+    count = config.steps * config.batch_size
+    for number, part in enumerate((short, form)):
+        for task in draw_tasks(sources, count // 2 + number * (count % 2), config.seed + 10 + number, part):
+            yield exercises(task.incident.compact, config.questions, task.seed)

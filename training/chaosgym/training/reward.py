@@ -103,6 +103,7 @@ class Variance(Guard):
         answers, unreadable = sum(self._judge.answers.values()), sum(self._judge.unreadable.values())
         if answers and unreadable > 0.5 * answers:
             worst = self._judge.unreadable.most_common(1)[0]
-            return f"{mean}: {unreadable} of {answers} answers are no readable diagnosis, most of scenario {worst[0]}; run `chaosgym train sft` longer first"
+            what = f"{unreadable} of {answers} answers are no readable diagnosis, most of scenario {worst[0]}"
+            return f"{mean}: {what}; run `chaosgym train sft` longer first"
         scenarios = ", ".join(sorted(self._judge.answers)[:5])
-        return f"{mean}, of scenarios {scenarios}: there is nothing to learn from them; record harder or easier ones, or raise temperature"
+        return f"{mean}, of scenarios {scenarios}: they teach nothing; record harder or easier ones, or raise temperature"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from chaosgym.agents.prompt import PromptFormat
 from chaosgym.errors import InputError
@@ -14,27 +14,24 @@ from chaosgym.training.nano import device_arguments, lora_config
 from chaosgym.training.optimizer import Schedule, make_optimizer, make_schedule
 from chaosgym.training.run import Run
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 __all__ = ["Sequence", "answer_sequence", "fit", "text_sequence", "trainer_arguments"]
 
 Sequence = dict[str, list[int]]
 """`input_ids`, and `labels` with -100 where nothing is to be learnt."""
 
 
-def text_sequence(tokenizer: PreTrainedTokenizerBase, text: str) -> Sequence:
+def text_sequence(tokenizer: Any, text: str) -> Sequence:
     """All of `text` is to be learnt."""
-    ids: list[int] = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]  # pyright: ignore[reportGeneralTypeIssues]
+    ids: list[int] = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     return {"input_ids": ids, "labels": list(ids)}
 
 
-def answer_sequence(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], answer: str) -> Sequence:
+def answer_sequence(tokenizer: Any, messages: list[dict[str, str]], answer: str) -> Sequence:
     """A conversation through the chat template, of which the answer and its end are to be learnt."""
     prompt: list[int] = tokenizer.apply_chat_template(
         messages, add_generation_prompt=True, enable_thinking=False, tokenize=True, return_dict=True,
-    )["input_ids"]  # pyright: ignore[reportArgumentType, reportCallIssue]
-    rest: list[int] = [*tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]  # pyright: ignore[reportGeneralTypeIssues]
+    )["input_ids"]
+    rest: list[int] = [*tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     return {"input_ids": [*prompt, *rest], "labels": [-100] * len(prompt) + rest}
 
 
@@ -58,11 +55,11 @@ def trainer_arguments(config: Training, run: Run) -> dict[str, Any]:
 
 
 def fit(
-    config: Training, run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sequences: Iterable[Sequence], form: PromptFormat
+    config: Training, run: Run, model: Any, tokenizer: Any, sequences: Iterable[Sequence], form: PromptFormat
 ) -> dict[str, Any]:
     """Train `model` on `sequences`, `steps` batches of them in their order, save it under the run and return the summary."""
     from datasets import Dataset
-    from trl import SFTConfig
+    from trl.trainer.sft_config import SFTConfig
 
     from chaosgym.training.answers import AnswerTrainer, Collator
 
@@ -74,7 +71,7 @@ def fit(
     )
     schedule = Schedule(config.steps, config.warmup, config.minutes * 60 if config.minutes else None)
     finite = FiniteLoss()
-    trainer = AnswerTrainer(
+    trainer: Any = AnswerTrainer(
         model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, peft_config=lora_config(config.lora),
         data_collator=Collator(tokenizer.pad_token_id), callbacks=[Metrics(run), Clock(schedule), finite],
     )
@@ -83,7 +80,9 @@ def fit(
     return finish(trainer, run, tokenizer, form, schedule, finite.check)
 
 
-def finish(trainer: Any, run: Run, tokenizer: PreTrainedTokenizerBase, form: PromptFormat, schedule: Schedule, check: Any) -> dict[str, Any]:
+def finish(
+    trainer: Any, run: Run, tokenizer: Any, form: PromptFormat, schedule: Schedule, check: Callable[[], None]
+) -> dict[str, Any]:
     """Run the loop from the newest checkpoint, save the model, write the summary."""
     began = time.monotonic()
     quiet(trainer)
@@ -103,7 +102,7 @@ def finish(trainer: Any, run: Run, tokenizer: PreTrainedTokenizerBase, form: Pro
     })
 
 
-def _check_lengths(rows: list[Sequence], model: PreTrainedModel, config: Training) -> None:
+def _check_lengths(rows: list[Sequence], model: Any, config: Training) -> None:
     longest = max((len(row["input_ids"]) for row in rows), default=0)
     room = getattr(model.config, "max_position_embeddings", None)
     if room is not None and longest > room:

@@ -94,7 +94,9 @@ def make_task(source: Source, seed: int, form: PromptFormat) -> Task:
     return Task(source, seed, incident, form.messages(incident))
 
 
-def draw_tasks(sources: Sequence[Source], count: int, seed: int, form: PromptFormat, weights: Mapping[str, float] | None = None) -> Iterator[Task]:
+def draw_tasks(
+    sources: Sequence[Source], count: int, seed: int, form: PromptFormat, weights: Mapping[str, float] | None = None
+) -> Iterator[Task]:
     """Draw `count` tasks, all labels alike often; within a label by `weights` (episode id -> weight), uniformly without."""
     rng = random.Random(f"tasks {seed}")
     by_label: dict[str, list[Source]] = {}

@@ -21,7 +21,7 @@ from chaosgym.incident.answer import ANSWER_FRAGMENTS
 from chaosgym.incident.vocabulary import CLOSED_WORDS, SECTIONS
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
 __all__ = ["GLUE", "NO_THINKING", "build_tokenizer", "load_tokenizer"]
 
@@ -61,14 +61,15 @@ def build_tokenizer(texts: Iterable[str], size: int = 2048) -> PreTrainedTokeniz
     return tokenizer
 
 
-def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str | Path) -> Any:
     """The tokenizer of a model folder or hub id, padding on the left; InputError when there is none."""
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(name), padding_side="left")
     except (OSError, ValueError) as error:
-        raise InputError(f"{name}: no tokenizer can be loaded ({_first_line(error)}); pass a folder with tokenizer.json or a hub id") from error
+        reason = _first_line(error)
+        raise InputError(f"{name}: no tokenizer can be loaded ({reason}); pass a folder with tokenizer.json or a hub id") from error
     if tokenizer.chat_template is None:
         raise InputError(f"{name}: its tokenizer has no chat template; pass an instruction-tuned model or one that chaosgym trained")
     if tokenizer.pad_token is None:
