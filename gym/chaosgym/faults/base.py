@@ -11,7 +11,7 @@ capabilities it needs, `inject`, `verify`, `heal` and the symptoms that must bec
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -72,7 +72,7 @@ class Fault(ABC):
         """Undo everything; must work after a failed or partial `inject`, and twice."""
 
     @asynccontextmanager
-    async def applied(self, sandbox: Sandbox) -> AsyncIterator[None]:
+    async def applied(self, sandbox: Sandbox) -> AsyncGenerator[None]:
         """Inject and verify; heal on every way out."""
         try:
             await self.inject(sandbox)

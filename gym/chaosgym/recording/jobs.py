@@ -60,7 +60,7 @@ async def _answer(sandbox: LocalSandbox, job: dict[str, Any], writer: asyncio.St
     try:
         async with asyncio.timeout(_OVERRUN + line.warmup + line.baseline + line.incident + line.recovery):
             done = await _record(sandbox, plan, job, progress)
-    except (InfrastructureError, TimeoutError, OSError) as error:
+    except (ChaosgymError, TimeoutError, OSError) as error:
         done = _record_failure(plan, job, str(error) or "timed out: the sandbox hung")
     try:
         async with asyncio.timeout(_STOP_TIMEOUT):
@@ -95,7 +95,7 @@ async def _record(sandbox: LocalSandbox, plan: Plan, job: dict[str, Any], progre
 def _record_failure(plan: Plan, job: dict[str, Any], reason: str) -> dict[str, Any]:
     try:
         path = write_failure(plan, job["id"], Path(job["out"]), reason)
-    except InfrastructureError as error:
+    except ChaosgymError as error:
         return {"failed": str(error), "exit_code": error.exit_code}
     return {"done": str(path), "status": "unscorable", "reason": reason}
 

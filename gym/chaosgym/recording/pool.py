@@ -37,7 +37,8 @@ __all__ = ["LocalPool", "Recorded", "Worker", "episode_id"]
 
 BOOT_TIMEOUT = 40.0
 JOB_TIMEOUT = 120.0
-_PREFIX = "chaosgym-"
+_PREFIX = "app-"
+"""Of the state folder; PostgreSQL names it in its log, so it says nothing."""
 
 
 def _quiet(phase: str, detail: str) -> None:

@@ -91,7 +91,7 @@ class Postgres:
 
     def launch(self, cache: Path) -> None:
         """Lay out the data directory and spawn the server; `ready` waits for it."""
-        data, user = self.folder / "pg", _unprivileged()
+        data, user = self.folder / "postgresql", _unprivileged()
         if user is None:
             shutil.copytree(_cached_template(self.program, cache), data)
             data.chmod(0o700)

@@ -127,18 +127,20 @@ class Link:
         self._listener = socket.create_server((self.address, self.port), backlog=_BACKLOG)
         self._listener.setblocking(False)
         _set_loss(self._listener, self.toxic.drop if self.toxic else 0.0)
-        self._spawn(self._accept(self._listener))
+        self.loop.add_reader(self._listener.fileno(), self._accept, self._listener)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _accept(self, listener: socket.socket) -> None:
-        while True:
-            client, _ = await self.loop.sock_accept(listener)
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._spawn(self._join(client))
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # until nobody waits
+            while True:
+                client, _ = listener.accept()
+                client.setblocking(False)
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._spawn(self._join(client))
 
     async def _join(self, client: socket.socket) -> None:
         near, far = _Half(self), _Half(self)
@@ -171,6 +173,7 @@ class Link:
         for task in list(self._tasks):
             task.cancel()
         if self._listener is not None:
+            self.loop.remove_reader(self._listener.fileno())
             self._listener.close()
             self._listener = None
         for half in list(self.halves):

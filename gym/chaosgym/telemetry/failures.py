@@ -24,7 +24,7 @@ _PHRASES = (
     ("refused", r"refused|errno 111\b|connect call failed"),
     ("unreachable", r"unreachable|no route to host|errno 113\b"),
     ("unresolved", r"name or service not known|getaddrinfo|nxdomain|(?:cannot|could not) resolve|name resolution"),
-    ("noconnect", r"connection ?time[d]?[ -]?out|connect(?:ing)? ?time[d]?[ -]?out|timed out (?:while )?connecting|errno 110\b"),
+    ("noconnect", r"connection ?time[d]?[ -]?out|connect(?:ing)? ?time[d]?[ -]?out|time(?:d )?out (?:while )?connecting|errno 110\b"),
     ("timeout", r"time[d]?[ -]?out|deadline ?exceeded|took too long"),
     ("reset", r"connection ?reset|disconnected|broken ?pipe|connection (?:was )?closed|connection lost|unexpected eof|econnreset"
               r"|connection ?does ?not ?exist|connection to client lost|terminating connection|errno (?:104|32)\b"),
