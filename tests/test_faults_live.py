@@ -17,7 +17,7 @@ from chaosgym.scenario import Scenario, Timeline
 from chaosgym.scenarios import load_app, load_scenario
 from chaosgym.truth import Truth, read_truth
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.sandbox, pytest.mark.slow, pytest.mark.timeout(150)]
 
 RECOVERY = 3.0
 SEEDS = (11, 12, 13, 14)
