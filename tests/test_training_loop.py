@@ -166,7 +166,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("foreign")
     tokenizer: Any = build_tokenizer(["the root cause of an incident is a component and a fault"] * 20, 800)
     heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, **heads}
+    shape: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, **heads}
     model = Qwen3ForCausalLM(Qwen3Config(
         vocab_size=len(tokenizer), max_position_embeddings=8192, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id, **shape,

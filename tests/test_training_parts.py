@@ -243,7 +243,7 @@ def tiny_model(vocabulary: int = 64) -> Any:
 
     torch.manual_seed(0)
     heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, **heads}
+    shape: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, **heads}
     return Qwen3ForCausalLM(Qwen3Config(vocab_size=vocabulary, tie_word_embeddings=True, **shape)).eval()
 
 
