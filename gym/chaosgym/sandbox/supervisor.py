@@ -172,13 +172,13 @@ class Supervisor:
             task.cancel()
         for component in self._components.values():
             component.held = True
-            for instance in component.instances:
+        deadline = time.monotonic() + 5
+        while left := [i for c in self._components.values() for i in c.instances]:
+            if time.monotonic() > deadline:
+                raise SandboxError(f"{len(left)} services did not end after SIGKILL")
+            for instance in left:  # each time: a start under way may have added one, whatever became of its task
                 instance.leaving = True
                 _kill(instance.pid, signal.SIGKILL)
-        deadline = time.monotonic() + 5
-        while any(c.instances for c in self._components.values()):
-            if time.monotonic() > deadline:
-                raise SandboxError("services did not end after SIGKILL")
             await asyncio.sleep(0.002)
         self._components.clear()
 

@@ -32,6 +32,8 @@ from chaosgym.services.main import PRELOAD, run
 __all__ = ["Zygote"]
 
 _MESSAGE = 1 << 20
+_LARGEST_FILE = 64 * 2**20
+"""Bytes: a log that runs away must not fill a disk that others use."""
 
 
 class Zygote:
@@ -70,8 +72,12 @@ class Zygote:
             return
         message = json.loads(data)
         if "pid" in message:
-            future = self._pending.pop(0)
-            future.set_result((message["pid"], socket.socket(fileno=fds[0])))
+            future, control = self._pending.pop(0), socket.socket(fileno=fds[0])
+            if future.cancelled():  # nobody waits for it any more
+                control.close()
+                os.kill(message["pid"], signal.SIGKILL)
+            else:
+                future.set_result((message["pid"], control))
         else:
             self._on_exit(message["exit"], message["code"])
 
@@ -141,6 +147,7 @@ def _service(order: dict[str, Any], control: socket.socket) -> NoReturn:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(order["files"], hard), hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for stream in (1, 2):
         os.dup2(log, stream)

@@ -72,6 +72,7 @@ def _trainer(config: GrpoConfig, run: Run, model: Any, tokenizer: Any, judge: Ju
         temperature=config.temperature,
         top_k=0,
         beta=config.beta,
+        scale_rewards="none",  # dividing by a group's deviation would make as much of the small extras as of being right
         loss_type="dapo",
         epsilon_high=0.28,
         chat_template_kwargs={"enable_thinking": False},
