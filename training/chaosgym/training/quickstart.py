@@ -64,7 +64,7 @@ class Quickstart:
 
     summary: dict[str, Any]
     table: str
-    """Markdown: both models and the rails."""
+    """Markdown: the models and the rails."""
     sentence: str
     """What RL changed, in words."""
     page: Path
@@ -79,9 +79,9 @@ def quickstart(out: Path, say: Callable[[str], None], bar: Bar, *, seed: int = 0
     before = _open(out, seed, recipe)
     train, seeds = _record(out / "episodes", say, bar, seed, recipe)
     models = _train(out, say, seed, recipe)
-    say("evaluating both models on episodes with unseen seeds")
+    say("evaluating the models on episodes with unseen seeds")
     results = [_evaluate(model, name, out, seed) for name, model in models.items()]
-    found = compare(results[0], results[-1], seed=seed)
+    found = compare(results[-2], results[-1], seed=seed)
     seconds = round(before + time.monotonic() - began, 1)
     summary = _summary(results, found, train, seeds, seconds, seed)
     _write(out / "summary.json", summary)
@@ -117,7 +117,7 @@ def _record(episodes: Path, say: Callable[[str], None], bar: Bar, seed: int, rec
 
 
 def _train(out: Path, say: Callable[[str], None], seed: int, recipe: Recipe) -> dict[str, Path]:
-    """The models to compare, by name."""
+    """The models to compare, by name, in the order in which they were made."""
     episodes = (out / "episodes" / "train",)
     say(f"pre-training a model from nothing on the reports, {recipe.pretrain_minutes:g} minutes")
     first = PretrainConfig(episodes=episodes, out=out / "pretrain", seed=seed, minutes=recipe.pretrain_minutes, steps=70)
@@ -128,7 +128,7 @@ def _train(out: Path, say: Callable[[str], None], seed: int, recipe: Recipe) -> 
     say(f"reinforcement learning on the reward (GRPO), {recipe.grpo_minutes:g} minutes")
     third = GrpoConfig(model=tuned["model"], episodes=episodes, out=out / "grpo", seed=seed, minutes=recipe.grpo_minutes, steps=200)
     reinforced = grpo(third, resume=_begun(third.out))
-    return {"sft": Path(tuned["model"]), "grpo": Path(reinforced["model"])}
+    return {"pretrained": Path(base["model"]), "sft": Path(tuned["model"]), "grpo": Path(reinforced["model"])}
 
 
 def _begun(run: Path) -> bool:
@@ -160,6 +160,7 @@ def _summary(
         },
         "accuracy": {
             **{rail: after[rail]["accuracy"]["value"] for rail in ("oracle", "rules", "majority", "null")},
+            "pretrained": results[0].to_json()["agents"]["pretrained"]["accuracy"]["value"],
             "sft": change.a,
             "grpo": change.b,
             "difference": change.difference,
