@@ -129,7 +129,8 @@ class GrpoConfig(Training):
     """Answers per update: incidents times generations."""
     generations: Annotated[int, Field(ge=2, le=64)] = 8
     """Answers per incident; they are compared with each other."""
-    temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
+    temperature: Annotated[float, Field(gt=0, le=2)] = 0.7
+    """Of sampling; at 1 a small model spends its answers on nonsense that it would never say greedily."""
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-4
     muon_learning_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
     beta: Annotated[float, Field(ge=0)] = 0.0
