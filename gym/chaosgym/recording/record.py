@@ -6,6 +6,7 @@ folder name of its scenario and seed, so that running the same command again mak
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from chaosgym.truth import read_truth
 
 __all__ = ["SPLIT_SEED", "Summary", "Task", "plan_tasks", "record"]
 
+STAGGER = 0.8
+"""Seconds between the first episodes: sandboxes in step would all start, and all break, at the same moment."""
 SPLIT_SEED = 1_000_000
 """Where the seeds of recordings of the split `seeds` begin, far from those of `train`."""
 
@@ -96,7 +99,9 @@ def record(
 def _run(tasks: Sequence[Task], pool: LocalPool, out: Path) -> Iterator[tuple[Task, Recorded]]:
     executor = ThreadPoolExecutor(pool.size)
     todo = iter(tasks)
-    running: dict[Future[Recorded], Task] = {executor.submit(_record_one, t, pool, out): t for t in islice(todo, pool.size)}
+    running: dict[Future[Recorded], Task] = {
+        executor.submit(_record_one, task, pool, out, STAGGER * number): task for number, task in enumerate(islice(todo, pool.size))
+    }
     try:
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -108,7 +113,8 @@ def _run(tasks: Sequence[Task], pool: LocalPool, out: Path) -> Iterator[tuple[Ta
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _record_one(task: Task, pool: LocalPool, out: Path) -> Recorded:
+def _record_one(task: Task, pool: LocalPool, out: Path, wait_s: float = 0.0) -> Recorded:
+    time.sleep(wait_s)
     try:
         return pool.record(task.scenario, task.app, task.seed, out)
     except InfrastructureError as error:  # its worker died or could not write: the episode is a datum all the same
