@@ -44,8 +44,8 @@ def changed(text: str, old: str, new: str) -> str:
 
 SHOP_MISTAKES = [
     ("kind: worker", "kind: ^wroker", "spec.components.notifications.kind", "did you mean 'worker'?"),
-    ("timeout: 600ms", "timeout: ^600", "endpoints.checkout.steps.0.timeout", "write milliseconds as '250ms'"),
-    ("timeout: 600ms", "timeout: ^6 parsecs", "endpoints.checkout.steps.0.timeout", "as in '250ms'"),
+    ("timeout: 800ms", "timeout: ^600", "endpoints.checkout.steps.0.timeout", "write milliseconds as '250ms'"),
+    ("timeout: 800ms", "timeout: ^6 parsecs", "endpoints.checkout.steps.0.timeout", "as in '250ms'"),
     ("retries: 0}", "retries: ^'0'}", "endpoints.home.steps.0.retries", "should be a valid integer, not '0'"),
     ("retries: 0}", "^retry: 0}", "endpoints.home.steps.0.retry", "did you mean 'retries'?"),
     ("{call: cart,", "^{cal: cart,", "endpoints.add.steps.0", "did you mean 'call'?"),
@@ -58,7 +58,7 @@ SHOP_MISTAKES = [
     ("vocabulary: cart", "vocabulary: ^carts", "components.cart.vocabulary", "did you mean 'cart'?"),
     ("apiVersion: chaosgym.dev/v1", "apiVersion: ^chaosgym.dev/v9", "apiVersion", "upgrade chaosgym"),
     ("    cart:\n", "    ^Cart_1:\n", "spec.components.Cart_1", "should match the pattern"),
-    ("errors: 0.02", "errors: ^2", "spec.slo.errors", "less than or equal to 1, not 2"),
+    ("errors: 0.05", "errors: ^2", "spec.slo.errors", "less than or equal to 1, not 2"),
     ("entry: gateway", "entry: ^gatewya", "spec.entry", "did you mean 'gateway'?"),
     ("entry: gateway", "entry: ^database", "spec.entry", "users talk to a gateway or a service"),
     ("spec:\n  entry: gateway\n", "^spec:\n", "spec", "key 'entry' is missing"),
@@ -78,12 +78,12 @@ def test_a_mistake_in_an_app_is_named_where_it_stands(old: str, new: str, path: 
 
 def test_a_request_that_calls_itself_is_told_with_the_whole_circle() -> None:
     circle = "{call: gateway, endpoint: checkout}"
-    (line,) = errors(changed(SHOP, "{call: payments, endpoint: charge, timeout: 250ms}", circle), App)
+    (line,) = errors(changed(SHOP, "{call: payments, endpoint: charge, timeout: 350ms}", circle), App)
     assert "a request calls itself: gateway.checkout -> orders.place -> gateway.checkout; break the cycle" in line
 
 
 def test_a_component_that_nothing_uses_is_told() -> None:
-    (line,) = errors(changed(SHOP, "{call: payments, endpoint: charge, timeout: 250ms}", "{compute: 1ms}"), App)
+    (line,) = errors(changed(SHOP, "{call: payments, endpoint: charge, timeout: 350ms}", "{compute: 1ms}"), App)
     assert "spec.components.payments: no request that starts at 'gateway' uses it" in line
 
 
@@ -93,8 +93,8 @@ STORM_MISTAKES = [
     ("${pair.caller}", "^${pair}", "faults.0.target", "write ${pair.caller}"),
     ("${pair.caller}", "^x${pair.caller}", "faults.0.target", "is not a reference"),
     ("[4, 8]", "^[8, 4]", "parameters.retries.uniform", "write the lower end first"),
-    ("[150ms, 300ms]", "^[150ms, 3]", "parameters.delay.loguniform", "mixes durations and whole numbers"),
-    ("[150ms, 300ms]", "^[0ms, 3ms]", "parameters.delay.loguniform", "above zero"),
+    ("[60ms, 120ms]", "^[150ms, 3]", "parameters.delay.loguniform", "mixes durations and whole numbers"),
+    ("[60ms, 120ms]", "^[0ms, 3ms]", "parameters.delay.loguniform", "above zero"),
     ("{uniform: [4, 8]}", "{^uniform: [4]}", "parameters.retries.uniform", "item 2 is missing"),
     ("{uniform: [4, 8]}", "^{unifrom: [4, 8]}", "parameters.retries", "did you mean 'uniform'?"),
     ("application.retry_storm", "^retry_storm", "faults.0.fault", "did you mean 'application.retry_storm'?"),
@@ -274,7 +274,7 @@ def test_bytes_that_are_no_text_are_located(tmp_path: Path) -> None:
 
 def test_the_digest_is_of_the_meaning() -> None:
     app = parse_document(parse_source(SHOP, "a"), App)
-    same = parse_document(parse_source("# a comment\n" + changed(SHOP, "600ms", "0.6s"), "b"), App)
-    other = parse_document(parse_source(changed(SHOP, "600ms", "601ms"), "c"), App)
+    same = parse_document(parse_source("# a comment\n" + changed(SHOP, "800ms", "0.8s"), "b"), App)
+    other = parse_document(parse_source(changed(SHOP, "800ms", "801ms"), "c"), App)
     assert digest(app) == digest(same) != digest(other)
     assert len(digest(app)) == 64

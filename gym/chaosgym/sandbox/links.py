@@ -2,8 +2,10 @@
 
 Loss is real: a classic BPF program on the listening and on every accepted socket makes the kernel drop
 incoming segments, SYNs included, so clients see what a partition or a lossy network gives them (connect
-timeouts, retransmissions at the RTO) and nobody needs root, iptables or a namespace. Latency is added to
-each chunk in both directions; the proxy cannot delay a SYN.
+timeouts, retransmissions at the RTO) without iptables. That needs CAP_NET_ADMIN over the network namespace, which
+a private one gives to anybody; without it a partition is made by a full accept queue, which makes the kernel drop
+SYNs too, and by keeping back what arrives on open connections. Latency is added to each chunk in both
+directions; the proxy cannot delay a SYN.
 """
 
 from __future__ import annotations
@@ -18,12 +20,15 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import Any, cast
 
+from chaosgym.errors import FaultError
 from chaosgym.sandbox.base import Toxic
 
 __all__ = ["Link"]
 
 SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
 _BACKLOG = 128
+_PLUGS = 3
+"""Connections that fill an accept queue of length 0, with some to spare."""
 _DROP_ALL = ((0x06, 0, 0, 0),)  # ret 0
 
 
@@ -55,6 +60,8 @@ class _Half(asyncio.Protocol):
         self.early: list[bytes] = []
         self.waiting: deque[tuple[float, bytes]] = deque()
         """(loop time at which it is due, data), in order."""
+        self.kept: list[bytes] = []
+        """What arrived while the link was cut."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -63,9 +70,12 @@ class _Half(asyncio.Protocol):
         self.early.clear()
 
     def data_received(self, data: bytes) -> None:
-        delay = self.link.delay()
         if self.other is None:
             return
+        if self.link.cut:
+            self.kept.append(data)
+            return
+        delay = self.link.delay()
         if delay == 0 and not self.waiting:
             self.other.write(data)
             return
@@ -83,6 +93,12 @@ class _Half(asyncio.Protocol):
                 self.other.write(data)
         if self.waiting:
             self.link.loop.call_at(self.waiting[0][0], self._deliver)
+
+    def release(self) -> None:
+        """Hand on what was kept back, as retransmissions would."""
+        kept, self.kept = self.kept, []
+        for data in kept:
+            self.data_received(data)
 
     def write(self, data: bytes) -> None:
         if self.transport is None:
@@ -110,6 +126,9 @@ class Link:
         self.toxic: Toxic | None = None
         self.halves: set[_Half] = set()
         self.loop = asyncio.get_running_loop()
+        self.cut = False
+        """A partition without filters is in force."""
+        self._plugs: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: socket.socket | None = None
 
@@ -126,8 +145,10 @@ class Link:
             return
         self._listener = socket.create_server((self.address, self.port), backlog=_BACKLOG)
         self._listener.setblocking(False)
-        _set_loss(self._listener, self.toxic.drop if self.toxic else 0.0)
-        self.loop.add_reader(self._listener.fileno(), self._accept, self._listener)
+        if self.toxic is not None:
+            self.set(self.toxic)
+        if not self.cut:
+            self.loop.add_reader(self._listener.fileno(), self._accept, self._listener)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(work)
@@ -159,19 +180,63 @@ class Link:
             far.abort()
 
     def set(self, toxic: Toxic | None) -> None:
-        """Put `toxic` in force for present and future connections; None cleans the link."""
+        """Put `toxic` in force for present and future connections; None cleans the link.
+
+        Raises FaultError for a partial loss where filters are not permitted.
+        """
         self.toxic = toxic
         share = toxic.drop if toxic else 0.0
+        self._mend()
+        try:
+            self._lose(share)
+        except PermissionError as error:
+            if share < 1:
+                raise FaultError(f"losing {share:.0%} of packets needs CAP_NET_ADMIN or a private network namespace") from error
+            self._cut()
+
+    def _lose(self, share: float) -> None:
         if self._listener is not None:
             _set_loss(self._listener, share)
         for half in self.halves:
             if half.transport is not None and (sock := half.transport.get_extra_info("socket")):
                 _set_loss(sock, share)
 
+    def _cut(self) -> None:
+        """Let nobody in: accept nothing, and fill the accept queue so that the kernel drops further SYNs."""
+        self.cut = True
+        if self._listener is None:
+            return
+        self.loop.remove_reader(self._listener.fileno())
+        self._listener.listen(0)
+        for _ in range(_PLUGS):
+            plug = socket.socket()
+            plug.setblocking(False)
+            plug.connect_ex((self.address, self.port))
+            self._plugs.append(plug)
+
+    def _mend(self) -> None:
+        if not self.cut:
+            return
+        self.cut = False
+        for plug in self._plugs:
+            plug.close()
+        self._plugs.clear()
+        if self._listener is not None:
+            self._listener.listen(_BACKLOG)
+            self.loop.add_reader(self._listener.fileno(), self._accept, self._listener)
+        for half in list(self.halves):
+            half.release()
+            if half.other is not None:
+                half.other.release()
+
     def refuse(self) -> None:
         """Close the listener and every connection: the component behind is down, and looks so."""
         for task in list(self._tasks):
             task.cancel()
+        for plug in self._plugs:
+            plug.close()
+        self._plugs.clear()
+        self.cut = False
         if self._listener is not None:
             self.loop.remove_reader(self._listener.fileno())
             self._listener.close()
