@@ -11,8 +11,8 @@
     logs
     c8 error new n3 refused c23 could not reach cannot connect to
 
-A component's row ends with its handle again: what follows a row of bad words is then the handle to answer with, which
-a small model learns in half the samples. Rows come most surprising first, jittered by the seed; edges as usual are
+A component's row ends with its handle again: what follows a row of bad words is then the handle of the answer, which
+a small model learns to answer with sooner. Rows come most surprising first, jittered by the seed; edges as usual are
 gathered by caller. A section that does not fit its part of the budget ends with `more`.
 """
 

@@ -80,8 +80,8 @@ def _trainer(config: GrpoConfig, run: Run, model: Any, tokenizer: Any, judge: Ju
         remove_unused_columns=False,
     )
     kind = (_shared(config, model) and _shared_trainer()) or GRPOTrainer
-    placeholder = _dataset([])
-    return kind(model, judge, args, placeholder, processing_class=tokenizer, peft_config=lora_config(config.lora))
+    nothing_yet = _dataset([])  # the model is tried first, and what it finds hard decides what it is asked
+    return kind(model, judge, args, nothing_yet, processing_class=tokenizer, peft_config=lora_config(config.lora))
 
 
 def _shared_trainer() -> Any:
