@@ -26,10 +26,7 @@ from chaosgym.plan import DecoyPlan, Plan
 from chaosgym.sandbox.base import Sandbox
 from chaosgym.services.load import EdgeSample, LoadGenerator
 
-__all__ = ["FLUSH", "Marks", "Progress", "make_faults", "run_timeline"]
-
-FLUSH = 0.32
-"""Seconds that the services' exporters need to deliver what they measured."""
+__all__ = ["Marks", "Progress", "make_faults", "run_timeline"]
 
 Progress = Callable[[str, str], None]
 """(phase, detail): what the timeline is doing now, for people who watch."""
@@ -69,7 +66,7 @@ async def run_timeline(sandbox: Sandbox, load: LoadGenerator, progress: Progress
         marks = await _incident(sandbox, plan, baseline, progress)
     finally:
         await _finish(decoys)
-    return await _recover(marks, timeline.recovery, progress)
+    return await _recover(sandbox, marks, timeline.recovery, progress)
 
 
 async def _incident(sandbox: Sandbox, plan: Plan, baseline: Window, progress: Progress) -> Marks:
@@ -83,12 +80,12 @@ async def _incident(sandbox: Sandbox, plan: Plan, baseline: Window, progress: Pr
         progress("incident", f"{plan.scenario.spec.timeline.incident:g} s of watching")
         await asyncio.sleep(plan.scenario.spec.timeline.incident)
         incident = Window(baseline.end, time.time_ns())
-        await asyncio.sleep(FLUSH)
+        await sandbox.deliver()
         progress("heal", "undoing the fault" if plan.faults else "nothing to undo")
     return Marks(baseline, incident, injected, time.time_ns() if injected else None, None)
 
 
-async def _recover(marks: Marks, seconds: float, progress: Progress) -> Marks:
+async def _recover(sandbox: Sandbox, marks: Marks, seconds: float, progress: Progress) -> Marks:
     if seconds <= 0:
         return marks
     progress("recovery", f"{seconds:g} s after healing")
@@ -97,7 +94,7 @@ async def _recover(marks: Marks, seconds: float, progress: Progress) -> Marks:
     opened = time.time_ns()
     await asyncio.sleep(seconds - settle)
     recovery = Window(opened, time.time_ns())
-    await asyncio.sleep(FLUSH)
+    await sandbox.deliver()
     return Marks(marks.baseline, marks.incident, marks.injected, marks.healed, recovery)
 
 

@@ -39,6 +39,10 @@ class Sandbox(Protocol):
     @property
     def capabilities(self) -> frozenset[Capability]: ...
 
+    async def deliver(self) -> None:
+        """Wait until what the components have measured so far is in the telemetry, except for those that do not respond."""
+        ...
+
     def processes(self, role: str) -> Sequence[int]:
         """Process ids of the component as the injector sees them (empty when it is down)."""
         ...

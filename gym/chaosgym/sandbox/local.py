@@ -129,6 +129,9 @@ class LocalSandbox:
         public = self.plan.components[role].name
         self.telemetry.events.append((time.time_ns(), public, name, body, json.dumps(dict(attributes))))
 
+    async def deliver(self) -> None:
+        await self._supervisor.deliver()
+
     def collect_logs(self) -> None:
         """Read every component's log into the telemetry; the episode's log files are removed."""
         for role, log in self._logs.items():

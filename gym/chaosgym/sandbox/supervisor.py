@@ -27,6 +27,8 @@ __all__ = ["Instance", "Notice", "Supervisor"]
 READY_TIMEOUT = 8.0
 _BACKOFF = (0.15, 0.3, 0.6, 1.2)
 _DRAIN = 0.6
+_DELIVER = 0.25
+"""Seconds that a service gets to send its telemetry when asked; a healthy one needs a few milliseconds."""
 _PAGE = os.sysconf("SC_PAGESIZE")
 
 Notice = Callable[[str, str, str, Mapping[str, Any]], None]
@@ -42,6 +44,8 @@ class Instance:
     leaving: bool = False
     """It was told to go: its end is no event."""
     over_memory: bool = False
+    asked: int = 0
+    """Orders given so far; the last one's id."""
 
 
 @dataclass
@@ -78,11 +82,10 @@ class Supervisor:
         control.setblocking(False)
         instance = Instance(pid, control)
         component.instances.append(instance)
-        reply = await _receive(control, READY_TIMEOUT)
-        if not reply.get("ready"):
+        if not await _is_ready(control):
             raise SandboxError(f"component {role!r} did not start: {_last_words(component.log)}")
         if component.defect is not None:
-            await _command(instance, component.defect)
+            await _change(instance, component.defect)
         self._on_up(role)
         return instance
 
@@ -143,8 +146,16 @@ class Supervisor:
         component = self._components[role]
         component.defect = defect
         for instance in list(component.instances):
-            with contextlib.suppress(OSError, SandboxError):  # it may be dying of the defect
-                await _command(instance, defect)
+            with contextlib.suppress(SandboxError):  # it may be dying of the defect
+                await _change(instance, defect)
+
+    async def deliver(self) -> None:
+        """Let every running service send the telemetry it holds, and those on their way out end; one that hangs is left behind."""
+        instances = [i for c in self._components.values() for i in c.instances]
+        await asyncio.gather(*(_ask(i, {"deliver": True}, _DELIVER) for i in instances if not i.leaving))
+        deadline = time.monotonic() + _DRAIN
+        while any(i.leaving for c in self._components.values() for i in c.instances) and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
 
     def config(self, role: str) -> ServiceConfig:
         """What the component runs with at present."""
@@ -188,18 +199,39 @@ class Supervisor:
         task.add_done_callback(self._tasks.discard)
 
 
-async def _receive(control: socket.socket, timeout: float) -> dict[str, Any]:
-    try:
-        data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(control, 4096), timeout)
-        return json.loads(data) if data else {}
-    except (TimeoutError, OSError, ValueError):
-        return {}
-
-
-async def _command(instance: Instance, defect: Mapping[str, Any] | None) -> None:
-    await asyncio.get_running_loop().sock_sendall(instance.control, json.dumps({"defect": defect}).encode() + b"\n")
-    if not (await _receive(instance.control, 2.0)).get("ok"):
+async def _change(instance: Instance, defect: Mapping[str, Any] | None) -> None:
+    if not await _ask(instance, {"defect": defect}, 2.0):
         raise SandboxError(f"process {instance.pid} did not take the change")
+
+
+async def _ask(instance: Instance, order: Mapping[str, Any], timeout: float) -> bool:
+    """Whether the process obeyed in time; the late answer to an earlier order is passed over."""
+    instance.asked += 1
+    try:
+        async with asyncio.timeout(timeout):
+            await asyncio.get_running_loop().sock_sendall(instance.control, json.dumps({**order, "id": instance.asked}).encode() + b"\n")
+            while True:
+                for reply in await _read(instance.control):
+                    if reply.get("id") == instance.asked:
+                        return bool(reply["ok"])
+    except (OSError, EOFError, ValueError):  # a TimeoutError is an OSError
+        return False
+
+
+async def _read(control: socket.socket) -> list[dict[str, Any]]:
+    """What a service says next. Raises EOFError when it has ended."""
+    data = await asyncio.get_running_loop().sock_recv(control, 4096)
+    if not data:
+        raise EOFError
+    return [json.loads(line) for line in data.splitlines()]
+
+
+async def _is_ready(control: socket.socket) -> bool:
+    try:
+        async with asyncio.timeout(READY_TIMEOUT):
+            return bool((await _read(control))[0].get("ready"))
+    except (OSError, EOFError, ValueError):
+        return False
 
 
 def _kill(pid: int, number: int) -> None:

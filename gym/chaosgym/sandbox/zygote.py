@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 from chaosgym.errors import SandboxError
 from chaosgym.sandbox.namespaces import die_with_parent
 from chaosgym.services.config import ServiceConfig
-from chaosgym.services.main import PRELOAD, run
+from chaosgym.services.main import PRELOAD, run, warm_up
 
 __all__ = ["Zygote"]
 
@@ -98,6 +98,7 @@ def _main(control: socket.socket) -> NoReturn:
     random.seed()
     for module in PRELOAD:
         importlib.import_module(module)
+    warm_up()
     gc.collect()
     gc.freeze()  # forked children must not copy pages because the collector touched them
     wake_reader, wake_writer = os.pipe()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import uuid
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -14,17 +15,14 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags, set_span_in_context
 
-from chaosgym.services.exporter import HttpMetricExporter, HttpSpanExporter
+from chaosgym.services.delivery import Delivery
+from chaosgym.services.exporter import HttpMetricExporter, Post
 from chaosgym.services.failure import Failure, error_name
 
 __all__ = ["Instruments", "describe", "read_traceparent", "trace_of", "traceparent"]
 
-SPANS_EVERY = 250
-"""Milliseconds between two batches of spans."""
-METRICS_EVERY = 600
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 Gauge = Callable[[], Iterable[tuple[float, Mapping[str, str]]]]
@@ -32,23 +30,25 @@ Gauge = Callable[[], Iterable[tuple[float, Mapping[str, str]]]]
 
 
 class Instruments:
-    """Made after the fork: it starts two threads."""
+    """Made after the fork: it starts a thread."""
 
     def __init__(self, name: str, version: str, endpoint: str) -> None:
         resource = Resource({
             "service.name": name, "service.version": version, "service.instance.id": str(uuid.uuid4()), "process.pid": os.getpid(),
             "telemetry.sdk.language": "python", "telemetry.sdk.name": "opentelemetry",
         })  # fmt: skip
-        self._spans = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._spans.add_span_processor(BatchSpanProcessor(HttpSpanExporter(endpoint), schedule_delay_millis=SPANS_EVERY))
-        reader = PeriodicExportingMetricReader(HttpMetricExporter(endpoint), METRICS_EVERY, 1000)
-        self._metrics = MeterProvider([reader], resource=resource, shutdown_on_exit=False)
-        self._tracer = self._spans.get_tracer("app")
-        self._meter = self._metrics.get_meter("app")
+        post = Post(endpoint)
+        reader = PeriodicExportingMetricReader(HttpMetricExporter(post), math.inf)  # the delivery's thread collects
+        self._delivery = Delivery(post, reader)
+        spans = TracerProvider(resource=resource, shutdown_on_exit=False)
+        spans.add_span_processor(self._delivery)
+        self._tracer = spans.get_tracer("app")
+        self._meter = MeterProvider([reader], resource=resource, shutdown_on_exit=False).get_meter("app")
         self._requests = self._meter.create_histogram("http.server.request.duration", "s", explicit_bucket_boundaries_advisory=_BUCKETS)
         self.active = 0
         """Requests being served."""
         self.observe("http.server.active_requests", "{request}", lambda: ((self.active, {}),))
+        self._delivery.start()
 
     def observe(self, name: str, unit: str, gauge: Gauge) -> None:
         """Report `gauge` with every export, as an up-down counter."""
@@ -78,10 +78,13 @@ class Instruments:
         finally:
             span.end()
 
+    def deliver(self) -> None:
+        """Send what is measured by now; blocks for as long as that takes."""
+        self._delivery.deliver()
+
     def stop(self) -> None:
-        """Deliver what is measured and end the threads."""
-        self._spans.shutdown()
-        self._metrics.shutdown(1000)
+        """Deliver what is measured and end the thread."""
+        self._delivery.stop()
 
 
 def failed(span: Span, error: BaseException) -> None:

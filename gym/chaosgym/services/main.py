@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import random
 import socket
 from collections.abc import Callable
 
-from chaosgym.services.config import ServiceConfig
+from chaosgym.services.config import Call, Compute, EndpointConfig, Peer, ServiceConfig
 
-__all__ = ["PRELOAD", "run"]
+__all__ = ["PRELOAD", "run", "warm_up"]
 
 PRELOAD: tuple[str, ...] = (
     "uvloop",
@@ -23,6 +25,7 @@ PRELOAD: tuple[str, ...] = (
     "opentelemetry.sdk.metrics.export",
     "chaosgym.services.program",
 )
+_REHEARSALS = 12
 
 
 def run(config: ServiceConfig, control: socket.socket) -> None:
@@ -44,3 +47,34 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     except ImportError:
         return asyncio.new_event_loop
     return uvloop.new_event_loop
+
+
+def warm_up() -> None:
+    """Serve a few requests in this process, so that the services forked from it find caches filled and code specialised.
+
+    Leaves neither a thread, a loop nor a socket behind. Raises OSError when no loopback address can be bound.
+    """
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_rehearse())
+
+
+async def _rehearse() -> None:
+    from opentelemetry.context import Context
+
+    from chaosgym.services.program import Program
+    from chaosgym.services.work import Work
+
+    name, bind = "warm", (f"127.{random.randint(1, 15)}.{random.randint(0, 255)}.{random.randint(2, 250)}", random.randint(20_000, 60_000))
+    call = Call(name, "GET", "/leaf/{id}", 1.0, 0)
+    endpoints = (EndpointConfig("GET", "/leaf/{id}", (Compute(0.0),)), EndpointConfig("POST", "/root", (call,)))
+    config = ServiceConfig(
+        name=name, version="1", host=name, port=bind[1], bind=bind, style="json", seed=1, otlp=f"http://{bind[0]}:{bind[1]}",
+        peers=(Peer(name, bind[1], bind, "service"),), endpoints=endpoints,
+    )  # fmt: skip
+    ours, theirs = socket.socketpair()
+    with ours, open(os.devnull, "w") as nowhere:
+        program = Program(ServiceConfig.from_json(config.to_json()), theirs, log=nowhere.fileno())
+        await program.start()
+        for item in range(_REHEARSALS):
+            await program.steps.run((Call(name, "POST", "/root", 1.0, 0),), Work(item, Context(), ("", "")))
+        await program.stop()

@@ -32,9 +32,10 @@ _BACKLOG = 128
 class Program:
     """One service: `serve` is the life of a process; `start` and `stop` are its two ends."""
 
-    def __init__(self, config: ServiceConfig, control: socket.socket) -> None:
+    def __init__(self, config: ServiceConfig, control: socket.socket, log: int = 1) -> None:
+        """`log`: the file descriptor that the log goes to."""
         self._config, self._control = config, control
-        self._journal = Journal(config.name, config.style, config.seed)
+        self._journal = Journal(config.name, config.style, config.seed, descriptor=log)
         self._defects = Defects(config.name)
 
     async def serve(self) -> None:
@@ -53,8 +54,8 @@ class Program:
         journal.log("INFO", "starting", name=config.name, version=config.version)
         self._defects.switch(config.defect)
         self._instruments = Instruments(config.name, config.version, config.otlp)
-        self._steps = Steps(config, self._instruments, journal)
-        self._handlers = Handlers(config.endpoints, self._steps, self._instruments, journal, self._rule)
+        self.steps = Steps(config, self._instruments, journal)
+        self._handlers = Handlers(config.endpoints, self.steps, self._instruments, journal, self._rule)
         self._runner = web.ServerRunner(web.Server(self._handlers.handle, access_log=None, keepalive_timeout=5.0), shutdown_timeout=DRAIN)
         await self._runner.setup()
         await web.SockSite(self._runner, listener, backlog=_BACKLOG).start()
@@ -68,7 +69,7 @@ class Program:
         self._defects.switch(None)
         await _end(self._tasks)
         await self._runner.cleanup()
-        await self._steps.close()
+        await self.steps.close()
         await asyncio.to_thread(self._instruments.stop)
         self._journal.log("INFO", "stopped")
 
@@ -77,10 +78,10 @@ class Program:
 
     def _background(self) -> Iterator[Coroutine[Any, Any, None]]:
         config = self._config
-        yield Control(self._control, self._defects).serve()
+        yield Control(self._control, self._defects, self._instruments).serve()
         if (stream := config.consumes) is not None:
             peer = next(p for p in config.peers if p.host == stream.host)
-            yield Consumer(stream, peer, config.name, self._steps, self._instruments, self._journal, self._rule).run()
+            yield Consumer(stream, peer, config.name, self.steps, self._instruments, self._journal, self._rule).run()
 
 
 def _bound(address: Address) -> socket.socket:
