@@ -15,6 +15,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags, set_span_in_context
 
 from chaosgym.services.delivery import Delivery
@@ -40,7 +41,7 @@ class Instruments:
         post = Post(endpoint)
         reader = PeriodicExportingMetricReader(HttpMetricExporter(post), math.inf)  # the delivery's thread collects
         self._delivery = Delivery(post, reader)
-        spans = TracerProvider(resource=resource, shutdown_on_exit=False)
+        spans = TracerProvider(ALWAYS_ON, resource=resource, shutdown_on_exit=False)
         spans.add_span_processor(self._delivery)
         self._tracer = spans.get_tracer("app")
         self._meter = MeterProvider([reader], resource=resource, shutdown_on_exit=False).get_meter("app")

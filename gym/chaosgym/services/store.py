@@ -33,7 +33,7 @@ class Store:
         address, port = peer.address
         self.client: redis_client.Redis = redis_client.Redis(
             host=address, port=port, socket_connect_timeout=_CONNECT, socket_timeout=None, retry=Retry(NoBackoff(), 0), max_connections=48,
-            protocol=2, decode_responses=True,
+            protocol=2, decode_responses=True, driver_info=None,  # which costs two commands a connection and 5 ms a process
         )  # fmt: skip
         self._attributes = {"db.system.name": "redis", "server.address": peer.host, "server.port": peer.port}
 
