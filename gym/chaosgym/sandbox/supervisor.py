@@ -241,7 +241,8 @@ def _kill(pid: int, number: int) -> None:
 
 def _resident(pid: int) -> int:
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+        with open(f"/proc/{pid}/statm", "rb", buffering=0) as file:
+            return int(file.read().split()[1]) * _PAGE
     except (OSError, IndexError):
         return 0
 
