@@ -50,7 +50,7 @@ class ScenarioMetadata(Metadata):
 class Workload(Strict):
     """What users do to the app."""
 
-    rate: Annotated[Number, Field(gt=0, le=500)] = 25.0
+    rate: Annotated[Number, Field(gt=0, le=500)] = 20.0
     """Requests a second at the edge (Poisson arrivals)."""
 
 

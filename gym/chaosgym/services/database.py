@@ -16,9 +16,9 @@ from chaosgym.services.work import Work
 
 __all__ = ["Database", "statement"]
 
-_QUERIES = 25
+_QUERIES = 30
 """Statements before a connection is replaced."""
-_IDLE = 0.6
+_IDLE = 0.8
 """Seconds before an unused one is closed."""
 _CONNECT = 0.25
 _LIST = 10
