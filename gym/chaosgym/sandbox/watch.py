@@ -19,7 +19,7 @@ from chaosgym.telemetry.store import TelemetryBuffer
 __all__ = ["Watch"]
 
 SAMPLE_EVERY = 0.3
-LIMIT_EVERY = 0.06
+LIMIT_EVERY = 0.1
 _STOP_TIMEOUT = 3.0
 
 

@@ -17,7 +17,7 @@ from chaosgym.services.wire_format import encode_spans
 
 __all__ = ["Delivery"]
 
-EVERY = 0.7
+EVERY = 0.8
 """Seconds between two deliveries."""
 _LARGEST = 4096
 """Spans kept between two deliveries; the oldest are dropped beyond that."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Observation
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -44,7 +44,8 @@ class Instruments:
         spans = TracerProvider(ALWAYS_ON, resource=resource, shutdown_on_exit=False)
         spans.add_span_processor(self._delivery)
         self._tracer = spans.get_tracer("app")
-        self._meter = MeterProvider([reader], resource=resource, shutdown_on_exit=False).get_meter("app")
+        meters = MeterProvider([reader], resource, exemplar_filter=AlwaysOffExemplarFilter(), shutdown_on_exit=False)
+        self._meter = meters.get_meter("app")
         self._requests = self._meter.create_histogram("http.server.request.duration", "s", explicit_bucket_boundaries_advisory=_BUCKETS)
         self.active = 0
         """Requests being served."""

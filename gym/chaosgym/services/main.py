@@ -35,7 +35,7 @@ def run(config: ServiceConfig, control: socket.socket) -> None:
     """
     from chaosgym.services.program import Program
 
-    gc.set_threshold(20_000, 20, 20)  # requests make little garbage in cycles; the default costs a tenth of the CPU
+    gc.set_threshold(50_000, 20, 20)  # requests make little garbage in cycles; the default costs a tenth of the CPU
     program = Program(config, control)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(program.serve())
