@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -21,6 +24,7 @@ from chaosgym.app import App
 from chaosgym.drawing import draw_plan
 from chaosgym.plan import Plan
 from chaosgym.sandbox.datastores import Postgres, Redis
+from chaosgym.sandbox.supervisor import Instance, ask
 from chaosgym.sandbox.wire import Network, draw_address, make_network
 from chaosgym.scenarios.load import load_scenario
 from chaosgym.services.config import EndpointConfig, ServiceConfig
@@ -264,17 +268,53 @@ async def test_a_bug_is_switched_on_and_off_while_serving(town: Town, capfd: pyt
     await town.start("back")
     await town.start("front")
     loop = asyncio.get_running_loop()
-    await loop.sock_sendall(town.forkers["back"], b'{"defect": {"kind": "raise", "share": 1.0, "flavour": 0}}\n')
-    assert await town.hear("back") == {"ok": True}
+    await loop.sock_sendall(town.forkers["back"], b'{"id": 1, "defect": {"kind": "raise", "share": 1.0, "flavour": 0}}\n')
+    assert await town.hear("back") == {"id": 1, "ok": True}
     assert await town.ask("look") == 502
     written = capfd.readouterr().out
     assert "KeyError" in written
     assert "chaosgym" not in written.replace(str(Path(__file__).parent), "")
-    await loop.sock_sendall(town.forkers["back"], b'{"defect": null}\n')
-    assert await town.hear("back") == {"ok": True}
+    await loop.sock_sendall(town.forkers["back"], b'{"id": 2, "defect": null}\n')
+    assert await town.hear("back") == {"id": 2, "ok": True}
     assert await town.ask("look") == 200
     await loop.sock_sendall(town.forkers["back"], b'{"defect": {"kind": "melt"}}\n')
     assert (await town.hear("back"))["ok"] is False
+
+
+async def test_telemetry_is_delivered_on_request(town: Town) -> None:
+    await town.start("back")
+    await town.start("front")
+    assert await town.ask("look") == 200
+    await asyncio.get_running_loop().sock_sendall(town.forkers["front"], b'{"id": 1, "deliver": true}\n')
+    assert await town.hear("front") == {"id": 1, "ok": True}
+    public = town.plan.components["front"].name
+    assert public in {row[2] for row in town.buffer.spans}
+    assert "http.server.request.duration" in {row[3] for row in town.buffer.metrics if row[2] == public}
+
+
+async def test_the_late_answer_to_an_earlier_order_is_passed_over() -> None:
+    ours, theirs = socket.socketpair()
+    for end in (ours, theirs):
+        end.setblocking(False)
+    with ours, theirs:
+        instance, loop = Instance(os.getpid(), ours), asyncio.get_running_loop()
+        assert not await ask(instance, {"deliver": True}, 0.02)
+        await loop.sock_sendall(theirs, b'{"id": 1, "ok": true}\n{"id": 2, "ok": false}\n')
+        assert not await ask(instance, {"defect": None}, 1.0)
+        await loop.sock_sendall(theirs, b'{"id": 3, "ok": true}\n')
+        assert await ask(instance, {"defect": None}, 1.0)
+        theirs.close()
+        assert not await ask(instance, {"defect": None}, 1.0)
+
+
+async def test_a_rehearsal_leaves_neither_a_thread_nor_a_socket_behind() -> None:
+    left = "print(threading.active_count(), os.system('ls -l /proc/$PPID/fd'))"
+    script = f"import os, threading, chaosgym.services.main as m; m.warm_up(); {left}"
+    program = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    listing, _, last = (await program.communicate())[0].decode().strip().rpartition("\n")
+    assert last == "1 0"
+    assert "pipe:" in listing  # of libuv, one for all its loops
+    assert "socket:" not in listing
 
 
 async def test_a_leak_grows_the_process(town: Town) -> None:

@@ -23,7 +23,7 @@ from chaosgym.errors import SandboxError
 from chaosgym.faults import make_fault
 from chaosgym.faults.base import Fault
 from chaosgym.plan import DecoyPlan, Plan
-from chaosgym.sandbox.base import Sandbox
+from chaosgym.sandbox.base import ObservedSandbox, Sandbox
 from chaosgym.services.load import EdgeSample, LoadGenerator
 
 __all__ = ["Marks", "Progress", "make_faults", "run_timeline"]
@@ -48,7 +48,7 @@ def make_faults(plan: Plan) -> list[Fault]:
     return [make_fault(f.fault, f.target, f.parameters) for f in plan.faults]
 
 
-async def run_timeline(sandbox: Sandbox, load: LoadGenerator, progress: Progress) -> Marks:
+async def run_timeline(sandbox: ObservedSandbox, load: LoadGenerator, progress: Progress) -> Marks:
     """Play the timeline of `sandbox.plan` on a started sandbox with running load; always heals.
 
     Raises SandboxError when the baseline is not steady, FaultError when a fault did not take.
@@ -69,7 +69,7 @@ async def run_timeline(sandbox: Sandbox, load: LoadGenerator, progress: Progress
     return await _recover(sandbox, marks, timeline.recovery, progress)
 
 
-async def _incident(sandbox: Sandbox, plan: Plan, baseline: Window, progress: Progress) -> Marks:
+async def _incident(sandbox: ObservedSandbox, plan: Plan, baseline: Window, progress: Progress) -> Marks:
     injected: int | None = None
     await asyncio.sleep(plan.inject_offset)
     async with AsyncExitStack() as stack:
@@ -85,7 +85,7 @@ async def _incident(sandbox: Sandbox, plan: Plan, baseline: Window, progress: Pr
     return Marks(baseline, incident, injected, time.time_ns() if injected else None, None)
 
 
-async def _recover(sandbox: Sandbox, marks: Marks, seconds: float, progress: Progress) -> Marks:
+async def _recover(sandbox: ObservedSandbox, marks: Marks, seconds: float, progress: Progress) -> Marks:
     if seconds <= 0:
         return marks
     progress("recovery", f"{seconds:g} s after healing")

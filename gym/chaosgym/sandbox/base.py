@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 from chaosgym.plan import Plan
 
-__all__ = ["Capability", "Sandbox", "Toxic"]
+__all__ = ["Capability", "ObservedSandbox", "Sandbox", "Toxic"]
 
 Capability = Literal["signal", "hold", "restart", "limit", "defect", "link", "sql", "redis"]
 
@@ -38,10 +38,6 @@ class Sandbox(Protocol):
 
     @property
     def capabilities(self) -> frozenset[Capability]: ...
-
-    async def deliver(self) -> None:
-        """Wait until what the components have measured so far is in the telemetry, except for those that do not respond."""
-        ...
 
     def processes(self, role: str) -> Sequence[int]:
         """Process ids of the component as the injector sees them (empty when it is down)."""
@@ -89,4 +85,12 @@ class Sandbox(Protocol):
 
     async def redis(self, role: str, *command: str | int) -> Any:
         """[redis] Run a command on the redis component and return the reply."""
+        ...
+
+
+class ObservedSandbox(Sandbox, Protocol):
+    """One whose telemetry is kept: what a timeline is played on."""
+
+    async def deliver(self) -> None:
+        """Wait until what the components have measured so far is in the telemetry, except for those that do not respond."""
         ...

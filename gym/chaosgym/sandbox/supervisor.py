@@ -22,7 +22,7 @@ from chaosgym.errors import SandboxError
 from chaosgym.sandbox.zygote import Zygote
 from chaosgym.services.config import ServiceConfig
 
-__all__ = ["Instance", "Notice", "Supervisor"]
+__all__ = ["Instance", "Notice", "Supervisor", "ask"]
 
 READY_TIMEOUT = 8.0
 _BACKOFF = (0.15, 0.3, 0.6, 1.2)
@@ -152,9 +152,11 @@ class Supervisor:
     async def deliver(self) -> None:
         """Let every running service send the telemetry it holds, and those on their way out end; one that hangs is left behind."""
         instances = [i for c in self._components.values() for i in c.instances]
-        await asyncio.gather(*(_ask(i, {"deliver": True}, _DELIVER) for i in instances if not i.leaving))
+        await asyncio.gather(*(ask(i, {"deliver": True}, _DELIVER) for i in instances if not i.leaving))
         deadline = time.monotonic() + _DRAIN
-        while any(i.leaving for c in self._components.values() for i in c.instances) and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            if not any(i.leaving for c in self._components.values() for i in c.instances):
+                return
             await asyncio.sleep(0.01)
 
     def config(self, role: str) -> ServiceConfig:
@@ -200,11 +202,11 @@ class Supervisor:
 
 
 async def _change(instance: Instance, defect: Mapping[str, Any] | None) -> None:
-    if not await _ask(instance, {"defect": defect}, 2.0):
+    if not await ask(instance, {"defect": defect}, 2.0):
         raise SandboxError(f"process {instance.pid} did not take the change")
 
 
-async def _ask(instance: Instance, order: Mapping[str, Any], timeout: float) -> bool:
+async def ask(instance: Instance, order: Mapping[str, Any], timeout: float) -> bool:
     """Whether the process obeyed in time; the late answer to an earlier order is passed over."""
     instance.asked += 1
     try:

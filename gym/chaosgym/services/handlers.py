@@ -100,7 +100,7 @@ class Handlers:
 
 
 def _split(route: str) -> tuple[str, str, str]:
-    """(before, brace, after) the item's place; the last two empty where it has none. Expressions would be compiled anew by every process."""
+    """(before, brace, after) the item's place; the last two empty where it has none."""
     before, brace, rest = route.partition("{")
     return before, brace, rest.partition("}")[2]
 

@@ -26,6 +26,7 @@ PRELOAD: tuple[str, ...] = (
     "chaosgym.services.program",
 )
 _REHEARSALS = 12
+"""Requests of a rehearsal: Python 3.11 specialises code after eight runs."""
 
 
 def run(config: ServiceConfig, control: socket.socket) -> None:
@@ -54,11 +55,11 @@ def warm_up() -> None:
 
     Leaves neither a thread, a loop nor a socket behind. Raises OSError when no loopback address can be bound.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_rehearse())
+    with open(os.devnull, "w") as nowhere, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_rehearse(nowhere.fileno()))
 
 
-async def _rehearse() -> None:
+async def _rehearse(log: int) -> None:
     from opentelemetry.context import Context
 
     from chaosgym.services.program import Program
@@ -72,8 +73,8 @@ async def _rehearse() -> None:
         peers=(Peer(name, bind[1], bind, "service"),), endpoints=endpoints,
     )  # fmt: skip
     ours, theirs = socket.socketpair()
-    with ours, open(os.devnull, "w") as nowhere:
-        program = Program(ServiceConfig.from_json(config.to_json()), theirs, log=nowhere.fileno())
+    with ours:
+        program = Program(ServiceConfig.from_json(config.to_json()), theirs, log)
         await program.start()
         for item in range(_REHEARSALS):
             await program.steps.run((Call(name, "POST", "/root", 1.0, 0),), Work(item, Context(), ("", "")))
