@@ -36,6 +36,8 @@ class Result:
     memory_mb: float
     unscorable: int
     invisible: int
+    retried: int
+    """Runs thrown away because the machine was too busy for a steady baseline; their CPU and time are counted."""
     episodes: int
     workers: int
 
@@ -139,7 +141,7 @@ def main() -> None:
     result = Result(
         round(statistics.median(resets), 3), round(statistics.quantiles(resets, n=20)[-1], 3), round(statistics.median(cold), 3),
         round(60 * len(tasks) / seconds, 1), round(cpu / len(tasks), 3), round(memory, 1), summary.unscorable, summary.invisible,
-        len(tasks), args.workers,
+        summary.retried, len(tasks), args.workers,
     )
     if args.json:
         print(json.dumps(result.__dict__))

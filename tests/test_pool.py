@@ -6,15 +6,22 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from chaosgym.app import App
+from chaosgym.drawing import draw_plan
 from chaosgym.episode import read_episode, validate_episode
 from chaosgym.errors import InfrastructureError, PrerequisiteError
-from chaosgym.recording.pool import LocalPool, episode_id
-from chaosgym.recording.record import Summary, plan_tasks, record
+from chaosgym.recording.failure import write_failure
+from chaosgym.recording.pool import LocalPool, Recorded, episode_id
+from chaosgym.recording.record import ATTEMPTS, Room, Summary, plan_tasks, record
+from chaosgym.recording.timeline import UNSTEADY
 from chaosgym.sandbox.namespaces import probe
+from chaosgym.scenario import Scenario
 from chaosgym.scenarios import load_app, load_scenario
 from chaosgym.truth import read_truth
 
@@ -109,7 +116,7 @@ def test_recording_again_records_only_what_is_missing(tmp_path: Path) -> None:
         first = record(tasks[:1], pool, tmp_path, lambda task, outcome: None)
         before = (tmp_path / tasks[0].id / "episode.json").read_bytes()
         second = record(tasks, pool, tmp_path, lambda task, outcome: None)
-    assert first == Summary(recorded=1, skipped=0, unscorable=first.unscorable, invisible=first.invisible)
+    assert first == Summary(recorded=1, skipped=0, unscorable=first.unscorable, invisible=first.invisible, retried=first.retried)
     assert (second.recorded, second.skipped) == (2, 1)
     assert (tmp_path / tasks[0].id / "episode.json").read_bytes() == before
 
@@ -145,3 +152,42 @@ def test_the_name_of_an_episode_is_stable_and_says_nothing() -> None:
 def test_the_probe_says_why_there_are_no_namespaces() -> None:
     isolation = probe()
     assert isolation.namespaced == (isolation.reason == "")
+
+
+def test_fewer_sandboxes_are_busy_after_overload_and_more_after_a_calm_while() -> None:
+    room = Room(allowed=3, most=3)
+    for _ in range(5):
+        room.heard(overloaded=True)
+    assert room.allowed == 1
+    for _ in range(100):
+        room.heard(overloaded=False)
+    assert room.allowed == 3
+
+
+class _Busy:
+    """A pool on a machine that is too busy for the first two attempts at each episode."""
+
+    size = 2
+
+    def __init__(self) -> None:
+        self.attempts = Counter[int]()
+
+    def record(self, scenario: Scenario, app: App, seed: int, out: Path, progress: object = None) -> Recorded:
+        self.attempts[seed] += 1
+        plan = draw_plan(app, scenario, seed)
+        busy = self.attempts[seed] < ATTEMPTS or seed == 8
+        reason = f"{UNSTEADY}: 1 of 8 requests failed" if busy else "the sandbox died"
+        return Recorded(write_failure(plan, episode_id(scenario, app, seed), out, reason), "unscorable", None, reason)
+
+
+def test_an_unsteady_baseline_is_tried_again_and_nothing_begins_after_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chaosgym.recording.record.STAGGER", 0.0)
+    scenario = load_scenario("process-crash")
+    tasks = plan_tasks([scenario], {"shop": load_app("shop")}, 3, seed=7, split=None)
+    pool, done = _Busy(), list[tuple[int, str]]()
+    summary = record(tasks, cast(LocalPool, pool), tmp_path, lambda task, outcome: done.append((task.seed, outcome.reason)))
+    assert pool.attempts == {7: ATTEMPTS, 8: ATTEMPTS, 9: ATTEMPTS}
+    assert dict(done) == {7: "the sandbox died", 8: f"{UNSTEADY}: 1 of 8 requests failed", 9: "the sandbox died"}
+    assert summary == Summary(recorded=3, unscorable=3, retried=3 * (ATTEMPTS - 1))
+    none = record(tasks, cast(LocalPool, _Busy()), tmp_path / "late", lambda task, outcome: None, minutes=0)
+    assert none == Summary()

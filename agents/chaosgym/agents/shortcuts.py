@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from chaosgym.agents.answers import ALL_WELL, blame
 if TYPE_CHECKING:
     from chaosgym.incident.findings import Incident
 
-__all__ = ["LatestDeployAgent", "MostErrorsAgent"]
+__all__ = ["FirstAnomalyAgent", "GrepAgent", "LatestDeployAgent", "MostErrorsAgent"]
 
 _NOTICEABLE = 0.02
 
@@ -46,3 +47,39 @@ class LatestDeployAgent:
     def _answer(self, incident: Incident) -> str:
         changed = [e.component for e in incident.findings.events if e.name in ("deployment", "config_change")]
         return blame((changed[-1], "application.bad_deploy", 0.2)) if changed else ALL_WELL
+
+
+class FirstAnomalyAgent:
+    """Blames the component on top of the report, the most surprising one, with what its worst word suggests."""
+
+    name = "first-anomaly"
+
+    def diagnose(self, incidents: Sequence[Incident]) -> list[str]:
+        """One answer per incident."""
+        return [self._answer(incident) for incident in incidents]
+
+    def _answer(self, incident: Incident) -> str:
+        signals = incident.findings.signals.components
+        rows = {name: words for name, words in incident.findings.rows.items() if name in signals and words}
+        top = max(rows, key=lambda name: (len(rows[name]), name), default="")
+        if not top:
+            return ALL_WELL
+        slow = signals[top].seen.p95.ratio(0.01) > 2
+        return blame((top, "network.latency" if slow else "process.crash", 0.2))
+
+
+class GrepAgent:
+    """Blames the component with most new lines of level error, with a bad deploy: `grep -i error | sort | uniq -c`."""
+
+    name = "grep"
+
+    def diagnose(self, incidents: Sequence[Incident]) -> list[str]:
+        """One answer per incident."""
+        return [self._answer(incident) for incident in incidents]
+
+    def _answer(self, incident: Incident) -> str:
+        lines = Counter[str]()
+        for found in incident.findings.logs:
+            if found.severity in ("error", "fatal"):
+                lines[found.component] += max(found.after - found.before, 0)
+        return blame((max(lines, key=lambda name: (lines[name], name)), "application.bad_deploy", 0.2)) if +lines else ALL_WELL

@@ -6,11 +6,13 @@ folder name of its scenario and seed, so that running the same command again mak
 
 from __future__ import annotations
 
+import math
+import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from chaosgym.app import App
@@ -19,13 +21,17 @@ from chaosgym.episode import HEADER_FILE, read_header
 from chaosgym.errors import InfrastructureError
 from chaosgym.recording.failure import write_failure
 from chaosgym.recording.pool import LocalPool, Recorded, episode_id
+from chaosgym.recording.timeline import UNSTEADY
 from chaosgym.scenario import Scenario, Split
 from chaosgym.truth import read_truth
 
-__all__ = ["SPLIT_SEED", "Summary", "Task", "plan_tasks", "record"]
+__all__ = ["ATTEMPTS", "SPLIT_SEED", "Room", "Summary", "Task", "plan_tasks", "record"]
 
 STAGGER = 0.8
 """Seconds between the first episodes: sandboxes in step would all start, and all break, at the same moment."""
+ATTEMPTS = 3
+"""How often an episode is tried whose baseline is not steady: that is the machine's fault, not the fault's."""
+_CALM = 6
 SPLIT_SEED = 1_000_000
 """Where the seeds of recordings of the split `seeds` begin, far from those of `train`."""
 
@@ -53,12 +59,14 @@ class Summary:
     invisible: int = 0
     skipped: int = 0
     """Of `recorded`: those that were there before."""
+    retried: int = 0
+    """Runs that were thrown away because the machine was too busy for a steady baseline."""
 
-    def add(self, outcome: Recorded, *, skipped: bool = False) -> Summary:
-        """With one more episode."""
+    def add(self, outcome: Recorded, *, skipped: bool = False, attempts: int = 1) -> Summary:
+        """With one more episode, recorded in the last of `attempts`."""
         return Summary(
             self.recorded + 1, self.unscorable + (outcome.status != "ok"), self.invisible + (outcome.visible is False),
-            self.skipped + skipped,
+            self.skipped + skipped, self.retried + attempts - 1,
         )
 
 
@@ -74,14 +82,16 @@ def plan_tasks(scenarios: Sequence[Scenario], apps: Mapping[str, App], episodes:
 
 
 def record(
-    tasks: Sequence[Task], pool: LocalPool, out: Path, on_done: Callable[[Task, Recorded], None], summary: Summary | None = None
+    tasks: Sequence[Task], pool: LocalPool, out: Path, on_done: Callable[[Task, Recorded], None], minutes: float = math.inf
 ) -> Summary:
     """Record what is missing of `tasks`; `on_done` is called in this thread after each episode.
+
+    After `minutes` no further episode is begun. One whose baseline was not steady is tried again, with fewer side by side.
 
     Ctrl-C and errors leave whole episodes only. Raises InfrastructureError when an outcome cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
-    summary = summary or Summary()
+    summary = Summary()
     missing: list[Task] = []
     for task in tasks:
         if (out / task.id / HEADER_FILE).is_file():
@@ -90,27 +100,53 @@ def record(
             on_done(task, outcome)
         else:
             missing.append(task)
-    for task, outcome in _run(missing, pool, out):
-        summary = summary.add(outcome)
+    for task, outcome, attempts in _run(missing, pool, out, time.monotonic() + 60 * minutes):
+        summary = summary.add(outcome, attempts=attempts)
         on_done(task, outcome)
     return summary
 
 
-def _run(tasks: Sequence[Task], pool: LocalPool, out: Path) -> Iterator[tuple[Task, Recorded]]:
+def _run(tasks: Sequence[Task], pool: LocalPool, out: Path, until: float) -> Iterator[tuple[Task, Recorded, int]]:
+    """(task, outcome, attempts) as they end; none begins after `until` (monotonic seconds)."""
     executor = ThreadPoolExecutor(pool.size)
-    todo = iter(tasks)
-    running: dict[Future[Recorded], Task] = {
-        executor.submit(_record_one, task, pool, out, STAGGER * number): task for number, task in enumerate(islice(todo, pool.size))
-    }
+    todo = deque((task, 1) for task in tasks)
+    waits = iter([STAGGER * number for number in range(pool.size)])
+    running: dict[Future[Recorded], tuple[Task, int]] = {}
+    room = Room(pool.size, pool.size)
     try:
-        while running:
+        while running or (todo and time.monotonic() < until):
+            while todo and len(running) < room.allowed and time.monotonic() < until:
+                task, attempt = todo.popleft()
+                running[executor.submit(_record_one, task, pool, out, next(waits, 0.0))] = task, attempt
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                task = running.pop(future)
-                if (following := next(todo, None)) is not None:
-                    running[executor.submit(_record_one, following, pool, out)] = following
-                yield task, future.result()
+                (task, attempt), outcome = running.pop(future), future.result()
+                overloaded = outcome.reason.startswith(UNSTEADY)
+                room.heard(overloaded)
+                if overloaded and attempt < ATTEMPTS:
+                    shutil.rmtree(outcome.path)
+                    todo.append((task, attempt + 1))
+                else:
+                    yield task, outcome, attempt
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass
+class Room:
+    """How many sandboxes may be busy at once: one fewer after each sign of overload, one more after a calm while."""
+
+    allowed: int
+    most: int
+    calm: int = 0
+    """Episodes in a row without such a sign."""
+
+    def heard(self, overloaded: bool) -> None:
+        """An episode ended."""
+        self.calm = 0 if overloaded else self.calm + 1
+        if overloaded:
+            self.allowed = max(1, self.allowed - 1)
+        elif self.calm >= _CALM * self.allowed and self.allowed < self.most:
+            self.allowed, self.calm = self.allowed + 1, 0
 
 
 def _record_one(task: Task, pool: LocalPool, out: Path, wait_s: float = 0.0) -> Recorded:

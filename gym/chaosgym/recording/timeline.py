@@ -26,7 +26,10 @@ from chaosgym.plan import DecoyPlan, Plan
 from chaosgym.sandbox.base import ObservedSandbox, Sandbox
 from chaosgym.services.load import EdgeSample, LoadGenerator
 
-__all__ = ["Marks", "Progress", "make_faults", "run_timeline"]
+__all__ = ["UNSTEADY", "Marks", "Progress", "make_faults", "run_timeline"]
+
+UNSTEADY = "baseline not steady"
+"""How the reason begins when users were not served well before anything was broken."""
 
 Progress = Callable[[str, str], None]
 """(phase, detail): what the timeline is doing now, for people who watch."""
@@ -119,11 +122,11 @@ async def _finish(tasks: Sequence[asyncio.Task[None]]) -> None:
 def _check_steady(slo: Slo, samples: Sequence[EdgeSample], window: Window) -> None:
     inside = [s for s in samples if window.start <= s.time_unix_nano < window.end]
     if len(inside) < 5:
-        raise SandboxError(f"baseline not steady: only {len(inside)} requests finished in it; is the machine overloaded?")
+        raise SandboxError(f"{UNSTEADY}: only {len(inside)} requests finished in it; is the machine overloaded?")
     failed = [s for s in inside if not s.ok]
     if len(failed) / len(inside) > slo.errors:
-        raise SandboxError(f"baseline not steady: {len(failed)} of {len(inside)} requests failed (allowed share {slo.errors:g})")
+        raise SandboxError(f"{UNSTEADY}: {len(failed)} of {len(inside)} requests failed (allowed share {slo.errors:g})")
     p95 = float(np.percentile([s.duration for s in inside], 95))
     if p95 > slo.p95:
         slow = f"p95 latency {p95 * 1000:.0f} ms (allowed {slo.p95 * 1000:.0f} ms)"
-        raise SandboxError(f"baseline not steady: {slow}; is the machine overloaded?")
+        raise SandboxError(f"{UNSTEADY}: {slow}; is the machine overloaded?")

@@ -3,8 +3,8 @@
     record train ──> pretrain ──> sft ──┬──> grpo ──┐
     record seeds ────────────── evaluate┴─ evaluate ┴─> compare ──> summary.json, report.html
 
-Everything is made here and now: live episodes, a model from nothing. Training is bounded by time rather than
-by steps, so that a slow machine learns less instead of taking longer. Run it again after an interruption and
+Everything is made here and now: live episodes, a model from nothing. Recording and training are bounded by
+time, so that a slow machine learns less instead of taking longer. Run it again after an interruption and
 it goes on where it was.
 """
 
@@ -49,6 +49,8 @@ class Recipe:
     """Of the split `train`: 14 of each scenario."""
     seeds_episodes: int = 84
     """Unseen seeds: 6 of each scenario."""
+    record_minutes: float = 5.0
+    """For both; a machine that needs longer gets fewer episodes."""
     pretrain_minutes: float = 1.5
     sft_minutes: float = 1.5
     """Until answers are well formed and often right: a model tuned to the end has nothing left to try."""
@@ -112,8 +114,10 @@ def _record(episodes: Path, say: Callable[[str], None], bar: Bar, seed: int, rec
     train = plan_tasks(scenarios, apps, recipe.train_episodes, seed * 10_000, "train")
     seeds = plan_tasks(scenarios, apps, recipe.seeds_episodes, seed * 10_000, "seeds")
     say(f"recording {len(train) + len(seeds)} live episodes of {len(scenarios)} scenarios, {recipe.workers} sandboxes side by side")
+    share = recipe.record_minutes / (len(train) + len(seeds))
     with LocalPool(recipe.workers) as pool, bar(len(train) + len(seeds)) as on_done:
-        return record(train, pool, episodes / "train", on_done), record(seeds, pool, episodes / "seeds", on_done)
+        first = record(train, pool, episodes / "train", on_done, share * len(train))
+        return first, record(seeds, pool, episodes / "seeds", on_done, share * len(seeds))
 
 
 def _train(out: Path, say: Callable[[str], None], seed: int, recipe: Recipe) -> dict[str, Path]:
@@ -156,6 +160,7 @@ def _summary(
             "recorded": train.recorded + seeds.recorded,
             "unscorable": train.unscorable + seeds.unscorable,
             "invisible": train.invisible + seeds.invisible,
+            "retried": train.retried + seeds.retried,
             "evaluated": found.episodes,
         },
         "accuracy": {
