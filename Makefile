@@ -7,7 +7,7 @@ QUICK := not training and not slow
 BENCHMARKS := $(wildcard benchmarks/*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint style types imports docs bench clean
+.PHONY: help install quickstart test lint style types imports docs gates bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -43,6 +43,9 @@ docs: $(STAMP) ## Write the generated parts of docs/ anew
 	$(BIN)/python -m chaosgym.cli.reference
 	$(BIN)/python -m chaosgym.faults.docs
 	$(BIN)/python -m chaosgym.scenarios.schema
+
+gates: $(STAMP) ## Prove every shipped scenario: run each broken and whole, and put the gates of docs/gates.md to it
+	$(BIN)/chaosgym scenario check --live
 
 bench: $(STAMP) ## Measure; each benchmark prints its table
 	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python $$file; done

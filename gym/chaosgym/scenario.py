@@ -59,9 +59,9 @@ class Timeline(Strict):
 
     warmup: Annotated[Duration, within(0, 60)] = 0.3
     """Traffic that is recorded nowhere."""
-    baseline: Annotated[Duration, within(0.2, 600)] = 1.0
+    baseline: Annotated[Duration, within(0.2, 600)] = 1.2
     """Nothing is broken."""
-    incident: Annotated[Duration, within(0.2, 600)] = 1.6
+    incident: Annotated[Duration, within(0.2, 600)] = 1.8
     """The fault is in force for all of it."""
     recovery: Annotated[Duration, Field(ge=0, le=600)] = 0.0
     """How long to go on watching after healing; only checks need it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from chaosgym.cli.output import JsonOption, print_json, print_rows, talk
 
 if TYPE_CHECKING:
+    from chaosgym.gates import Verdict
     from chaosgym.scenario import Scenario
 
 __all__ = ["group"]
@@ -111,31 +113,27 @@ def _name(path: Path) -> str:
     return (word if word[:1].isalpha() else f"scenario-{word}".rstrip("-"))[:40].rstrip("-")
 
 
-@group.command("check", epilog="Example: chaosgym scenario check slow-orders.yaml 'process-*'")
+@group.command("check", epilog="Example: chaosgym scenario check --live slow-orders.yaml")
 def check_scenarios(
     patterns: Annotated[
         list[str] | None, typer.Argument(metavar="[GLOB]...", help="Shipped scenarios or YAML files; all shipped ones by default.")
     ] = None,
     app: Annotated[str | None, typer.Option(help="A YAML file to stand in for the application that they name.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Then run them, and put the gates of docs/gates.md to what happened.")] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="With --live: how often each is run, broken and whole.")] = 5,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="With --live: sandboxes side by side.")] = 4,
+    out: Annotated[Path, typer.Option(help="With --live: folder for the episodes; what is there already is kept.")] = Path("runs/gates"),
     as_json: JsonOption = False,
 ) -> None:
-    """Check scenarios without running them: the documents, faults, parameters, targets and sandboxes.
+    """Check scenarios: the documents, faults, parameters, targets and sandboxes; with --live also what really happens.
 
-    Exit 1 when a scenario asks for the impossible, 2 when a document cannot be read.
+    Exit 1 when a scenario asks for the impossible or fails a gate, 2 when a document cannot be read.
     """
-    from chaosgym.errors import InputError
-    from chaosgym.scenarios import check_scenario, load_app
-
-    stand_in = load_app(app) if app is not None else None
-    rows: list[dict[str, Any]] = []
-    code = 0
-    for name in [name for pattern in patterns or ["*"] for name in _expand(pattern)]:
-        try:
-            problems = check_scenario(name, stand_in)
-            code = max(code, int(bool(problems)))
-        except InputError as error:
-            problems, code = str(error).splitlines(), error.exit_code
-        rows.append({"name": name, "ok": not problems, "problems": problems})
+    names = [name for pattern in patterns or ["*"] for name in _expand(pattern)]
+    rows, code = _static_rows(names, app)
+    if live and not code:
+        _check_live(names, app, seeds, workers, out, as_json=as_json)
+        return
     if as_json:
         print_json(rows)
     else:
@@ -143,6 +141,56 @@ def check_scenarios(
             print(f"ok    {row['name']}" if row["ok"] else "\n".join(f"fail  {problem}" for problem in row["problems"]))
     if code:
         raise typer.Exit(code)
+
+
+def _static_rows(names: Sequence[str], app: str | None) -> tuple[list[dict[str, Any]], int]:
+    """One row a scenario, and the exit code."""
+    from chaosgym.errors import InputError
+    from chaosgym.scenarios import check_scenario, load_app
+
+    stand_in = load_app(app) if app is not None else None
+    rows: list[dict[str, Any]] = []
+    code = 0
+    for name in names:
+        try:
+            problems = check_scenario(name, stand_in)
+            code = max(code, int(bool(problems)))
+        except InputError as error:
+            problems, code = str(error).splitlines(), error.exit_code
+        rows.append({"name": name, "ok": not problems, "problems": problems})
+    return rows, code
+
+
+def _check_live(names: Sequence[str], app: str | None, seeds: int, workers: int, out: Path, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from chaosgym.cli.record import recording_bar
+    from chaosgym.gates import count_episodes, plan_exams, run_gates
+    from chaosgym.recording.pool import LocalPool
+    from chaosgym.scenarios import load_app, load_scenario
+
+    scenarios = [load_scenario(name) for name in names]
+    exams = plan_exams(scenarios, {name: load_app(app or name) for name in {s.spec.app for s in scenarios}}, seeds)
+    with LocalPool(workers) as pool, recording_bar(count_episodes(exams)) as on_done:
+        verdicts = run_gates(exams, pool, out, on_done)
+    if as_json:
+        print_json([{"name": f"{v.scenario}/{v.gate}", **asdict(v)} for v in verdicts])
+    else:
+        _print_verdicts(verdicts)
+    if any(verdict.passed is False for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+def _print_verdicts(verdicts: Sequence[Verdict]) -> None:
+    """A table of all, then what failed and why."""
+    words = {True: "pass", False: "FAIL", None: "-"}
+    rows: dict[str, dict[str, Any]] = {}
+    for verdict in verdicts:
+        rows.setdefault(verdict.scenario, {"scenario": verdict.scenario})[verdict.gate] = words[verdict.passed]
+    print_rows(list(rows.values()), ("scenario", *dict.fromkeys(verdict.gate for verdict in verdicts)))
+    for verdict in verdicts:
+        if verdict.passed is False:
+            print(f"\n{verdict.scenario} fails {verdict.gate}: {verdict.evidence}\n  {verdict.advice}")
 
 
 def _expand(pattern: str) -> list[str]:

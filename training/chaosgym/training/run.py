@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from chaosgym.errors import InfrastructureError, InputError
+from chaosgym.training.allocator import keep_freed_memory
 from chaosgym.training.config import Training
 
 __all__ = ["Run", "open_run"]
@@ -67,6 +68,7 @@ def open_run(config: Training, command: str, resume: bool) -> Run:
 
     Raises InputError when it is there and `resume` is not, and when it was begun with another configuration.
     """
+    keep_freed_memory()
     run = Run(config.out, command)
     resolved = config.model_dump(mode="json")
     if (run.path / "config.json").is_file():

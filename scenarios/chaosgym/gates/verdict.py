@@ -1,0 +1,22 @@
+"""What a gate says of a scenario."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Verdict"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Of one gate on one scenario (or on all of them together)."""
+
+    scenario: str
+    """Its name; `*` for all that were tried together."""
+    gate: str
+    passed: bool | None
+    """None: the gate does not apply, as `heals` to a scenario in which nothing breaks."""
+    evidence: str
+    """The figures that decided."""
+    advice: str = ""
+    """What to change; empty when it passed."""

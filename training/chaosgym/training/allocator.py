@@ -1,0 +1,23 @@
+"""Keep freed memory in the process: tensors of a step are made and dropped thousands of times.
+
+glibc hands large blocks back to the kernel at once and faults every page in again at the next allocation; without that
+a training step on a CPU took 0.77 of the time, and less where page faults are dear, as in many virtual machines
+(`python benchmarks/allocator.py`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+__all__ = ["keep_freed_memory"]
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
+
+
+def keep_freed_memory() -> bool:
+    """Whether the C library could be told so; it is glibc's own setting, others go on as they are."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    settings = ((_M_MMAP_THRESHOLD, 1 << 30), (_M_TRIM_THRESHOLD, (1 << 31) - 1), (_M_TOP_PAD, 64 << 20))
+    return all(mallopt(name, value) == 1 for name, value in settings)
