@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping, Sequence
 
 from chaosgym.agents import Agent, MajorityAgent, NullAgent, RandomAgent, right_answer
 from chaosgym.agents.answers import blame
 from chaosgym.agents.shortcuts import FirstAnomalyAgent, GrepAgent, LatestDeployAgent, MostErrorsAgent
+from chaosgym.diagnosis import MAX_CAUSES
 from chaosgym.evaluation.row import Row, make_row
 from chaosgym.gates.judge import judged
 from chaosgym.gates.trial import Observed
@@ -22,6 +24,8 @@ CEILING = 0.25
 _SPREAD = 3.0
 """Standard errors that the culprit's mean place in an order may be off the middle."""
 _FEW = 20
+_LATER_RANKS = 0.03
+"""What the quarter that the reward pays for later ranks may add to a blind guess."""
 
 
 class StuffingAgent:
@@ -35,7 +39,7 @@ class StuffingAgent:
 
 
 class ManyAnswersAgent:
-    """Names the three components most talked about, each with the most frequent fault, all of them certain."""
+    """Names three components drawn at random, each with the same fault, all of them certain."""
 
     name = "many-answers"
 
@@ -47,8 +51,9 @@ class ManyAnswersAgent:
         return [self._answer(incident) for incident in incidents]
 
     def _answer(self, incident: Incident) -> str:
-        talked = sorted(incident.components, key=lambda name: (-len(incident.findings.rows.get(name, ())), name))
-        return blame(*((name, self._label, 1.0) for name in talked[:3]))
+        draw = random.Random(incident.readable)
+        picked = draw.sample(incident.components, min(MAX_CAUSES, len(incident.components)))
+        return blame(*((name, self._label, 1.0) for name in picked))
 
 
 def judge_field(runs: Mapping[str, Sequence[Observed]]) -> list[Verdict]:
@@ -81,14 +86,13 @@ def _too_easy(name: str, solved: Mapping[str, Sequence[Row]], seeds: int) -> Ver
 
 
 def _hacks(runs: Sequence[Observed]) -> Verdict:
-    """Nothing that ignores the report scores more than the best constant answer."""
+    """Nothing that ignores the report earns more than the best constant answer."""
     majority = MajorityAgent((run.incident, right_answer(run.truth)) for run in runs)
+    label = majority.label if majority.label in FAULT_TYPES else next(iter(FAULT_TYPES))
     prior = max(_reward(majority, runs), _reward(NullAgent(), runs))
-    frequent = majority.label if majority.label in FAULT_TYPES else next(iter(FAULT_TYPES))
-    hacks = [RandomAgent(), StuffingAgent(), ManyAnswersAgent(frequent)]
-    rewards = {agent.name: _reward(agent, runs) for agent in hacks}
+    rewards = {agent.name: _reward(agent, runs) for agent in (RandomAgent(), StuffingAgent(), ManyAnswersAgent(label))}
     said = ", ".join(f"{name} {reward:.3f}" for name, reward in rewards.items())
-    passed = all(reward <= prior + 1e-9 for reward in rewards.values())
+    passed = max(rewards.values()) <= prior + _LATER_RANKS
     advice = "" if passed else "the reward pays for something else than being right: see docs/reward.md"
     return Verdict("*", "un-hackable", passed, f"mean reward of the prior {prior:.3f}; {said}", advice)
 
