@@ -18,7 +18,7 @@ from chaosgym.recording.pool import LocalPool
 from chaosgym.scenarios import load_app, load_scenario
 from chaosgym.telemetry.store import table_from_rows
 
-pytestmark = pytest.mark.sandbox
+pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(240)]
 
 _SEEDS = 2
 Proven = tuple[Exam, tuple[Trial, ...], Observed, list[Verdict]]

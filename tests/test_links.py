@@ -45,9 +45,11 @@ class _Pair:
         begun = time.perf_counter()
         async with asyncio.timeout(timeout):
             reader, writer = await asyncio.open_connection(self.link.address, PORT)
-            writer.write(b"hello")
-            assert await reader.readexactly(5) == b"hello"
-            writer.close()
+            try:
+                writer.write(b"hello")
+                assert await reader.readexactly(5) == b"hello"
+            finally:
+                writer.close()
         return time.perf_counter() - begun
 
 
