@@ -52,9 +52,10 @@ class Recipe:
     record_minutes: float = 5.0
     """For both; a machine that needs longer gets fewer episodes."""
     pretrain_minutes: float = 1.5
-    sft_minutes: float = 1.5
-    """Until answers are well formed and often right: a model tuned to the end has nothing left to try."""
-    grpo_minutes: float = 3.0
+    sft_minutes: float = 3.0
+    """At most, for 70 steps: by then answers are well formed and often right, and there is still something left to try."""
+    tuning_minutes: float = 4.5
+    """For SFT and GRPO together, GRPO at least a third: reinforcement sharpens what is there, it cannot teach to answer."""
 
 
 FULL = Recipe()
@@ -126,11 +127,12 @@ def _train(out: Path, say: Callable[[str], None], seed: int, recipe: Recipe) -> 
     say(f"pre-training a model from nothing on the reports, {recipe.pretrain_minutes:g} minutes")
     first = PretrainConfig(episodes=episodes, out=out / "pretrain", seed=seed, minutes=recipe.pretrain_minutes, steps=70)
     base = pretrain(first, resume=_begun(first.out))
-    say(f"supervised fine-tuning, {recipe.sft_minutes:g} minutes")
+    say(f"supervised fine-tuning, at most {recipe.sft_minutes:g} minutes")
     second = SftConfig(model=base["model"], episodes=episodes, out=out / "sft", seed=seed, minutes=recipe.sft_minutes, steps=70)
     tuned = sft(second, resume=_begun(second.out))
-    say(f"reinforcement learning on the reward (GRPO), {recipe.grpo_minutes:g} minutes")
-    third = GrpoConfig(model=tuned["model"], episodes=episodes, out=out / "grpo", seed=seed, minutes=recipe.grpo_minutes, steps=200)
+    left = round(max(recipe.tuning_minutes - tuned["seconds"] / 60, recipe.tuning_minutes / 3), 1)
+    say(f"reinforcement learning on the reward (GRPO), {left:g} minutes")
+    third = GrpoConfig(model=tuned["model"], episodes=episodes, out=out / "grpo", seed=seed, minutes=left, steps=200)
     reinforced = grpo(third, resume=_begun(third.out))
     return {"pretrained": Path(base["model"]), "sft": Path(tuned["model"]), "grpo": Path(reinforced["model"])}
 
