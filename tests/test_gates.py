@@ -13,7 +13,7 @@ from chaosgym.gates import Verdict, plan_exams, run_gates
 from chaosgym.gates.field import judge_field
 from chaosgym.gates.judge import judge_scenario
 from chaosgym.gates.samples import shift_probability
-from chaosgym.gates.trial import Exam, Observed, Trial, observe, observed, read_trial
+from chaosgym.gates.trial import Exam, Observed, Trial, broken_runs, observe, read_trial
 from chaosgym.recording.pool import LocalPool
 from chaosgym.scenarios import load_app, load_scenario
 from chaosgym.telemetry.store import table_from_rows
@@ -35,7 +35,7 @@ def proven(tmp_path_factory: pytest.TempPathFactory) -> Proven:
     trials = tuple(read_trial(b, t, out / "trials") for b, t in zip(exam.broken, exam.twins, strict=True))
     again = observe(out / "again" / exam.again[0].id)
     assert again is not None
-    assert len(observed(trials)) == _SEEDS, "the machine was too busy to try anything"
+    assert len(broken_runs(trials)) == _SEEDS, "the machine was too busy to try anything"
     return exam, trials, again, verdicts
 
 
@@ -126,7 +126,7 @@ def test_a_scenario_that_a_shortcut_always_solves_is_too_easy(proven: Proven) ->
         cause = run.truth.causes[0].model_copy(update={k: answer["causes"][0][k] for k in ("component", "fault")})
         return replace(run, truth=run.truth.model_copy(update={"causes": (cause,)}))
 
-    runs = observed(proven[1])
+    runs = broken_runs(proven[1])
     verdicts = judge_field({"network-partition": [grepped(run) for run in runs]})
     _stopped(verdicts[0], "grep")
     assert _verdict(verdicts, "shortcuts").passed is False
@@ -139,7 +139,7 @@ def test_an_order_that_gives_the_culprit_away_is_a_leak(proven: Proven) -> None:
         cause = run.truth.causes[0].model_copy(update={"component": min(run.incident.components)})
         return replace(run, truth=run.truth.model_copy(update={"causes": (cause,)}))
 
-    verdicts = judge_field({"network-partition": [first(run) for run in observed(proven[1])] * 15})
+    verdicts = judge_field({"network-partition": [first(run) for run in broken_runs(proven[1])] * 15})
     assert _verdict(verdicts[1:], "leak-free").passed is False
 
 

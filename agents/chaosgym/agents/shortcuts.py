@@ -12,7 +12,7 @@ from chaosgym.agents.answers import ALL_WELL, blame
 if TYPE_CHECKING:
     from chaosgym.incident.findings import Incident
 
-__all__ = ["FirstAnomalyAgent", "GrepAgent", "LatestDeployAgent", "MostErrorsAgent"]
+__all__ = ["GrepAgent", "LatestDeployAgent", "MostErrorsAgent", "MostNotableAgent"]
 
 _NOTICEABLE = 0.02
 
@@ -49,10 +49,10 @@ class LatestDeployAgent:
         return blame((changed[-1], "application.bad_deploy", 0.2)) if changed else ALL_WELL
 
 
-class FirstAnomalyAgent:
-    """Blames the component on top of the report, the most surprising one, with what its worst word suggests."""
+class MostNotableAgent:
+    """Blames the component about which the report says most: with latency when it answers late, else with a crash."""
 
-    name = "first-anomaly"
+    name = "most-notable"
 
     def diagnose(self, incidents: Sequence[Incident]) -> list[str]:
         """One answer per incident."""

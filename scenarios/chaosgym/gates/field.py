@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 
 from chaosgym.agents import Agent, MajorityAgent, NullAgent, RandomAgent, right_answer
 from chaosgym.agents.answers import blame
-from chaosgym.agents.shortcuts import FirstAnomalyAgent, GrepAgent, LatestDeployAgent, MostErrorsAgent
+from chaosgym.agents.shortcuts import GrepAgent, LatestDeployAgent, MostErrorsAgent, MostNotableAgent
 from chaosgym.diagnosis import MAX_CAUSES
-from chaosgym.evaluation.row import Row, make_row
-from chaosgym.gates.judge import judged
+from chaosgym.evaluation.row import Row
+from chaosgym.gates.judge import answer_rows
 from chaosgym.gates.trial import Observed
 from chaosgym.gates.verdict import Verdict
 from chaosgym.incident import Incident
@@ -61,18 +61,10 @@ def judge_field(runs: Mapping[str, Sequence[Observed]]) -> list[Verdict]:
     everything = [run for of in runs.values() for run in of]
     if not everything:
         return []
-    shortcuts = [MostErrorsAgent(), LatestDeployAgent(), FirstAnomalyAgent(), GrepAgent()]
-    solved = {agent.name: _rows(agent, everything) for agent in shortcuts}
+    shortcuts = [MostErrorsAgent(), LatestDeployAgent(), MostNotableAgent(), GrepAgent()]
+    solved = {agent.name: answer_rows(agent, everything) for agent in shortcuts}
     verdicts = [_too_easy(name, solved, len(of)) for name, of in runs.items() if of and of[0].truth.causes]
     return [*verdicts, _hacks(everything), _ceiling(everything, solved), _orders(everything)]
-
-
-def _rows(agent: Agent, runs: Sequence[Observed]) -> list[Row]:
-    answers = agent.diagnose([run.incident for run in runs])
-    return [
-        make_row(agent.name, run.episode.header.id, judged(run.truth), run.incident.components, answer, 0.0)
-        for run, answer in zip(runs, answers, strict=True)
-    ]
 
 
 def _too_easy(name: str, solved: Mapping[str, Sequence[Row]], seeds: int) -> Verdict:
@@ -98,7 +90,7 @@ def _hacks(runs: Sequence[Observed]) -> Verdict:
 
 
 def _reward(agent: Agent, runs: Sequence[Observed]) -> float:
-    return math.fsum(row.reward for row in _rows(agent, runs)) / len(runs)
+    return math.fsum(row.reward for row in answer_rows(agent, runs)) / len(runs)
 
 
 def _ceiling(runs: Sequence[Observed], solved: Mapping[str, Sequence[Row]]) -> Verdict:

@@ -12,19 +12,17 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from chaosgym.agents import OracleAgent, RulesAgent
+from chaosgym.agents import Agent, OracleAgent, RulesAgent
 from chaosgym.app import Slo
-from chaosgym.evaluation.row import make_row
+from chaosgym.evaluation.row import Row, make_row
 from chaosgym.faults import make_fault
 from chaosgym.gates.samples import shift_probability, symptom_samples
-from chaosgym.gates.trial import Exam, Observed, Trial, observed
+from chaosgym.gates.trial import Exam, Observed, Trial, broken_runs
 from chaosgym.gates.verdict import Verdict
 from chaosgym.recording.visibility import symptoms_seen
-from chaosgym.rewards import score
 from chaosgym.telemetry.calls import EDGE
-from chaosgym.truth import Truth
 
-__all__ = ["FINDABLE", "judge_scenario", "judged"]
+__all__ = ["FINDABLE", "answer_rows", "judge_scenario"]
 
 VISIBLE_SHARE = 0.95
 SIGNIFICANT = 0.05
@@ -38,6 +36,7 @@ SIMILAR = 0.3
 _FEW = 5
 _TELLING = ("chaosgym", "zygote", "fault_injection", "injected", "toxic", "ground truth")
 """Words of the machinery."""
+_OVERLOADED = "the machine is overloaded or the app breaks its SLO by itself; `chaosgym run` shows which"
 
 
 def judge_scenario(exam: Exam, trials: Sequence[Trial], again: Observed | None) -> list[Verdict]:
@@ -67,9 +66,6 @@ def _steady(name: str, trials: Sequence[Trial], slo: Slo, healthy: bool) -> Verd
         return Verdict(name, "steady", False, evidence, "lower `workload.rate` or the app's work, or loosen an SLO that it never met")
     passed = calm >= STEADY_SHARE * len(seen)
     return Verdict(name, "steady", passed, evidence, "" if passed else "a decoy looks like a fault: lower its probability or its size")
-
-
-_OVERLOADED = "the machine is overloaded or the app breaks its SLO by itself; `chaosgym run` shows which"
 
 
 def _keeps(run: Observed, slo: Slo, start: int, end: int) -> bool:
@@ -123,14 +119,11 @@ def _different(broken: Observed, twin: Observed) -> list[str]:
 
 def _solvable(name: str, trials: Sequence[Trial], share: float) -> Verdict:
     """The oracle scores 1, and whoever knows the catalogue finds it often enough."""
-    runs = observed(trials)
+    runs = broken_runs(trials)
     if not runs:
         return Verdict(name, "solvable", False, f"0 of {len(trials)} runs went through", _OVERLOADED)
-    shown = [run.incident for run in runs]
-    oracle = OracleAgent((run.incident, run.truth) for run in runs).diagnose(shown)
-    perfect = sum(score(a, judged(r.truth), r.incident.components).total == 1 for a, r in zip(oracle, runs, strict=True))
-    rules = RulesAgent()
-    right = sum(_right(rules.name, answer, run) for answer, run in zip(rules.diagnose(shown), runs, strict=True))
+    perfect = sum(row.reward == 1 for row in answer_rows(OracleAgent((run.incident, run.truth) for run in runs), runs))
+    right = sum(row.both1 for row in answer_rows(RulesAgent(), runs))
     evidence = f"oracle right in {perfect} of {len(runs)}, informed solver in {right} (asked: {share:.0%})"
     if perfect < len(runs):
         return Verdict(name, "solvable", False, evidence, "the truth cannot be said as a diagnosis: at most 3 causes, by public name")
@@ -139,13 +132,13 @@ def _solvable(name: str, trials: Sequence[Trial], share: float) -> Verdict:
     return Verdict(name, "solvable", passed, evidence, "" if passed else advice)
 
 
-def judged(truth: Truth) -> Truth:
-    """A truth that may be scored whether or not its fault was seen: a gate has to count the unseen ones."""
-    return truth.model_copy(update={"visible": None})
-
-
-def _right(agent: str, answer: str, run: Observed) -> bool:
-    return make_row(agent, run.episode.header.id, judged(run.truth), run.incident.components, answer, 0.0).both1
+def answer_rows(agent: Agent, runs: Sequence[Observed]) -> list[Row]:
+    """What `agent` answers to `runs`, scored; unseen faults too, because a gate has to count them."""
+    answers = agent.diagnose([run.incident for run in runs])
+    return [
+        make_row(agent.name, r.episode.header.id, r.truth.model_copy(update={"visible": None}), r.incident.components, answer, 0.0)
+        for r, answer in zip(runs, answers, strict=True)
+    ]
 
 
 def _heals(name: str, trials: Sequence[Trial], exam: Exam) -> Verdict:
@@ -154,7 +147,7 @@ def _heals(name: str, trials: Sequence[Trial], exam: Exam) -> Verdict:
     late = int(exam.broken[0].scenario.spec.timeline.recovery / 2 * 1e9)
     seconds: list[float] = []
     failed = 0
-    for run in observed(trials):
+    for run in broken_runs(trials):
         healed = run.truth.healed_unix_nano
         if healed is not None:
             durations, errors = _users(run, healed + late, math.inf)
@@ -168,8 +161,8 @@ def _heals(name: str, trials: Sequence[Trial], exam: Exam) -> Verdict:
 
 def _leak_free(name: str, trials: Sequence[Trial]) -> Verdict:
     """No word of the truth in anything that an agent can see."""
-    found = sorted({word for run in observed(trials) for word in _leaks(run)})
-    where = f"logs, spans, metrics, events, header and report of {len(observed(trials))} runs"
+    found = sorted({word for run in broken_runs(trials) for word in _leaks(run)})
+    where = f"logs, spans, metrics, events, header and report of {len(broken_runs(trials))} runs"
     evidence = f"in {where}: {', '.join(found) or 'no word of the truth'}"
     advice = "" if not found else "rename what carries the word; a name in a component's vocabulary must not be one of a fault"
     return Verdict(name, "leak-free", not found, evidence, advice)

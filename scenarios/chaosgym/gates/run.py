@@ -8,7 +8,7 @@ from pathlib import Path
 from chaosgym.app import App
 from chaosgym.gates.field import judge_field
 from chaosgym.gates.judge import judge_scenario
-from chaosgym.gates.trial import Exam, Observed, exam, observe, observed, read_trial
+from chaosgym.gates.trial import Exam, Observed, broken_runs, exam, observe, read_trial
 from chaosgym.gates.verdict import Verdict
 from chaosgym.recording.pool import LocalPool, Recorded
 from chaosgym.recording.record import Task, record
@@ -41,5 +41,5 @@ def run_gates(exams: Sequence[Exam], pool: LocalPool, out: Path, on_done: Callab
         twins = each.twins or (None,) * len(each.broken)
         seen = [read_trial(broken, twin, trials) for broken, twin in zip(each.broken, twins, strict=True)]
         verdicts += judge_scenario(each, seen, observe(repeats / each.again[0].id))
-        runs[each.scenario.metadata.name] = observed(seen)
+        runs[each.scenario.metadata.name] = broken_runs(seen)
     return [*verdicts, *judge_field(runs)]

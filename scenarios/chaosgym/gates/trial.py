@@ -16,7 +16,7 @@ from chaosgym.recording.record import Task
 from chaosgym.scenario import Scenario
 from chaosgym.truth import Truth, read_truth
 
-__all__ = ["FIRST_SEED", "RECOVERY", "Exam", "Observed", "Trial", "exam", "observe", "observed", "read_trial"]
+__all__ = ["FIRST_SEED", "RECOVERY", "Exam", "Observed", "Trial", "broken_runs", "exam", "observe", "read_trial"]
 
 FIRST_SEED = 2_000_000
 """Far from the seeds of any split, so that a gate never looks at an episode of a training."""
@@ -85,6 +85,6 @@ def observe(path: Path) -> Observed | None:
     return Observed(episode, read_truth(path), compile_incident(episode, seed=0))
 
 
-def observed(trials: Sequence[Trial]) -> list[Observed]:
+def broken_runs(trials: Sequence[Trial]) -> list[Observed]:
     """The broken episodes that went through."""
     return [trial.broken for trial in trials if trial.broken is not None]

@@ -1,8 +1,7 @@
 """Keep freed memory in the process: tensors of a step are made and dropped thousands of times.
 
-glibc hands large blocks back to the kernel at once and faults every page in again at the next allocation; without that
-a training step on a CPU took 0.77 of the time, and less where page faults are dear, as in many virtual machines
-(`python benchmarks/allocator.py`).
+glibc hands large blocks back to the kernel at once, and every page is faulted in again at the next allocation, which is
+dear in many virtual machines; `python benchmarks/allocator.py` measures what keeping them is worth.
 """
 
 from __future__ import annotations
