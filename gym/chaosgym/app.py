@@ -106,7 +106,7 @@ class Table(Strict):
 class Limits(Strict):
     """What a process may use."""
 
-    memory: Annotated[Size, Field(ge=32 * 2**20, le=4 * 2**30)] = 128 * 2**20
+    memory: Annotated[Size, Field(ge=32 * 2**20, le=4 * 2**30)] = 112 * 2**20
     """Resident memory above which the process is killed."""
     files: Annotated[Count, Field(ge=32, le=4096)] = 256
     """Open file descriptors."""

@@ -36,7 +36,8 @@ __all__ = ["FULL", "Quickstart", "Recipe", "quickstart"]
 
 SCHEMA_VERSION = 1
 
-Bar = Callable[[int], AbstractContextManager[Callable[[Task, Recorded], None]]]
+Told = Callable[[Task, Recorded], None]
+Bar = Callable[[int], AbstractContextManager[Told]]
 """Makes a progress bar for so many episodes; what it yields is called after each."""
 
 
@@ -80,7 +81,7 @@ def quickstart(out: Path, say: Callable[[str], None], bar: Bar, *, seed: int = 0
     """
     began = time.monotonic()
     before = _open(out, seed, recipe)
-    train, seeds = _record(out / "episodes", say, bar, seed, recipe)
+    train, seeds = record_episodes(out / "episodes", say, bar, seed, recipe)
     models = _train(out, say, seed, recipe)
     say("evaluating the models on episodes with unseen seeds")
     results = [_evaluate(model, name, out, seed) for name, model in models.items()]
@@ -109,16 +110,20 @@ def _open(out: Path, seed: int, recipe: Recipe) -> float:
     return 0.0
 
 
-def _record(episodes: Path, say: Callable[[str], None], bar: Bar, seed: int, recipe: Recipe) -> tuple[Summary, Summary]:
+def record_episodes(episodes: Path, say: Callable[[str], None], bar: Bar, seed: int, recipe: Recipe) -> tuple[Summary, Summary]:
+    """Record both splits under `episodes`, or read what is there once that has ended, in time or by time."""
     scenarios = find_scenarios("*")
     apps = {name: load_app(name) for name in {s.spec.app for s in scenarios}}
     train = plan_tasks(scenarios, apps, recipe.train_episodes, seed * 10_000, "train")
     seeds = plan_tasks(scenarios, apps, recipe.seeds_episodes, seed * 10_000, "seeds")
     say(f"recording {len(train) + len(seeds)} live episodes of {len(scenarios)} scenarios, {recipe.workers} sandboxes side by side")
-    share = recipe.record_minutes / (len(train) + len(seeds))
+    ended = episodes / "ended"  # a stage that has begun on these episodes must find the same when it goes on
+    share = 0.0 if ended.is_file() else recipe.record_minutes / (len(train) + len(seeds))
     with LocalPool(recipe.workers) as pool, bar(len(train) + len(seeds)) as on_done:
         first = record(train, pool, episodes / "train", on_done, share * len(train))
-        return first, record(seeds, pool, episodes / "seeds", on_done, share * len(seeds))
+        second = record(seeds, pool, episodes / "seeds", on_done, share * len(seeds))
+    ended.touch()
+    return first, second
 
 
 def _train(out: Path, say: Callable[[str], None], seed: int, recipe: Recipe) -> dict[str, Path]:
