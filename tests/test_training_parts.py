@@ -142,6 +142,15 @@ def test_the_guard_stops_when_rewards_stay_alike_and_says_why(sources: list[Sour
         guard.check()
 
 
+def test_the_guard_ends_training_in_good_order_when_all_answers_are_right(sources: list[Source]) -> None:
+    judge, control = Judge(COMPACT), SimpleNamespace(should_training_stop=False)
+    guard = Variance(judge, 3)
+    for _ in range(3):
+        guard.on_log(SimpleNamespace(logging_steps=1), None, control, {"frac_reward_zero_std": 1.0, "reward": 0.98})
+    assert control.should_training_stop
+    guard.check()
+
+
 def test_a_loss_that_is_no_number_stops_training() -> None:
     guard, control = FiniteLoss(), SimpleNamespace(should_training_stop=False)
     guard.on_log(None, SimpleNamespace(global_step=4), control, {"loss": float("nan")})

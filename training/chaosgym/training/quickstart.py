@@ -48,13 +48,13 @@ class Recipe:
     workers: int = 5
     train_episodes: int = 196
     """Of the split `train`: 14 of each scenario."""
-    seeds_episodes: int = 84
-    """Unseen seeds: 6 of each scenario."""
+    seeds_episodes: int = 112
+    """Unseen seeds: 8 of each scenario."""
     record_minutes: float = 5.0
     """For both; a machine that needs longer gets fewer episodes."""
     pretrain_minutes: float = 1.5
     sft_minutes: float = 3.0
-    """At most, for 70 steps: by then answers are well formed and often right, and there is still something left to try."""
+    """At most, for 36 steps: by then answers are well formed and often right, and there is still something left to try."""
     tuning_minutes: float = 4.5
     """For SFT and GRPO together, GRPO at least a third: reinforcement sharpens what is there, it cannot teach to answer."""
 
@@ -133,11 +133,11 @@ def _train(out: Path, say: Callable[[str], None], seed: int, recipe: Recipe) -> 
     first = PretrainConfig(episodes=episodes, out=out / "pretrain", seed=seed, minutes=recipe.pretrain_minutes, steps=70)
     base = pretrain(first, resume=_begun(first.out))
     say(f"supervised fine-tuning, at most {recipe.sft_minutes:g} minutes")
-    second = SftConfig(model=base["model"], episodes=episodes, out=out / "sft", seed=seed, minutes=recipe.sft_minutes, steps=70)
+    second = SftConfig(model=base["model"], episodes=episodes, out=out / "sft", seed=seed, minutes=recipe.sft_minutes, steps=36)
     tuned = sft(second, resume=_begun(second.out))
     left = round(max(recipe.tuning_minutes - tuned["seconds"] / 60, recipe.tuning_minutes / 3), 1)
     say(f"reinforcement learning on the reward (GRPO), {left:g} minutes")
-    third = GrpoConfig(model=tuned["model"], episodes=episodes, out=out / "grpo", seed=seed, minutes=left, steps=200)
+    third = GrpoConfig(model=tuned["model"], episodes=episodes, out=out / "grpo", seed=seed, minutes=left, steps=400)
     reinforced = grpo(third, resume=_begun(third.out))
     return {"pretrained": Path(base["model"]), "sft": Path(tuned["model"]), "grpo": Path(reinforced["model"])}
 

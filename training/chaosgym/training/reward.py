@@ -6,6 +6,7 @@ task never leaves this process.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +17,10 @@ from chaosgym.training.callbacks import Guard
 from chaosgym.training.tasks import Task
 
 __all__ = ["Judge", "Variance"]
+
+_MASTERED = 0.9
+"""Mean reward from which answers that are all alike are all right."""
+_log = logging.getLogger(__name__)
 
 
 class Judge:
@@ -82,7 +87,10 @@ class Judge:
 
 
 class Variance(Guard):
-    """Stops GRPO when rewards have not differed within any group, or no answer was readable, for `patience` steps."""
+    """Stops GRPO when rewards have not differed within any group, or no answer was readable, for `patience` steps.
+
+    Where they are all high there is nothing left to learn, and training ends as it does after its last step.
+    """
 
     def __init__(self, judge: Judge, patience: int) -> None:
         self._judge, self._patience, self._same = judge, patience, 0
@@ -93,7 +101,11 @@ class Variance(Guard):
         if same is None:
             return
         self._same = self._same + args.logging_steps if same >= 1.0 else 0
-        if self._same >= self._patience:
+        mean = (logs or {}).get("reward") or 0.0
+        if self._same >= self._patience and mean >= _MASTERED:
+            control.should_training_stop = True
+            _log.info("every answer earns about %.2f: nothing left to learn here", mean)
+        elif self._same >= self._patience:
             self.stop(control, self._why(logs or {}))
         if not self._same:
             self._judge.reset()

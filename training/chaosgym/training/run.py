@@ -14,6 +14,7 @@ import hashlib
 import importlib.metadata
 import json
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ def open_run(config: Training, command: str, resume: bool) -> Run:
     Raises InputError when it is there and `resume` is not, and when it was begun with another configuration.
     """
     keep_freed_memory()
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)  # of transformers, about itself
     run = Run(config.out, command)
     resolved = config.model_dump(mode="json")
     if (run.path / "config.json").is_file():
