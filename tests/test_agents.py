@@ -14,6 +14,8 @@ import chaosgym.agents
 from chaosgym.agents import (
     AGENT_NAMES,
     Agent,
+    FirstAnomalyAgent,
+    GrepAgent,
     LatestDeployAgent,
     MajorityAgent,
     MostErrorsAgent,
@@ -62,6 +64,11 @@ def with_calls(findings: Findings, pair: tuple[str, str], **changes: Any) -> Fin
 
 def with_log(findings: Findings, component: str, sign: str, peer: str = "", count: int = 9) -> Findings:
     log = LogFinding(component, f"something {sign}", "error", 0, count, sign, peer, f"something {sign}", 5.0)
+    return dataclasses.replace(findings, logs=(*findings.logs, log))
+
+
+def with_line(findings: Findings, component: str, text: str, peer: str = "", count: int = 9) -> Findings:
+    log = LogFinding(component, text, "error", 0, count, "", peer, text, 5.0)
     return dataclasses.replace(findings, logs=(*findings.logs, log))
 
 
@@ -126,6 +133,11 @@ def misconfigured() -> Findings:
     return with_log(findings, "billing-core", "badauth", peer="ledger-db")
 
 
+def reconfigured() -> Findings:
+    findings = with_component(world(), "billing-core", served=dataclasses.replace(STEADY, errors=Change(0, 0.9)))
+    return with_event(with_line(findings, "billing-core", "KeyError: 'BILLING_API_KEY'"), "billing-core", "config_change")
+
+
 TELLTALES: list[tuple[str, str, Callable[[], Findings]]] = [
     ("process.crash", "billing-core", crashed),
     ("process.hang", "billing-core", hung),
@@ -140,6 +152,10 @@ TELLTALES: list[tuple[str, str, Callable[[], Findings]]] = [
     ("configuration.credential", "billing-core", misconfigured),
     ("application.bad_deploy", "billing-core", badly_deployed),
     ("application.retry_storm", "front-door", storming),
+    ("dependency.read_only", "ledger-db", lambda: with_line(world(), "billing-core", "read-only transaction", "ledger-db")),
+    ("data.missing_table", "ledger-db", lambda: with_line(world(), "billing-core", 'relation "bills" does not exist', "ledger-db")),
+    ("dependency.cache_password", "kv", lambda: with_line(world(), "billing-core", "NOAUTH Authentication required.", "kv")),
+    ("configuration.missing_variable", "billing-core", reconfigured),
 ]
 
 
@@ -151,7 +167,7 @@ def test_rules_know_the_signature_of_each_fault(fault: str, component: str, make
 
 
 def test_rules_cover_the_taxonomy_and_leave_the_healthy_alone() -> None:
-    assert set(SIGNATURES) == set(FAULT_TYPES) == {fault for fault, _, _ in TELLTALES}
+    assert set(SIGNATURES) == set(FAULT_TYPES) >= {fault for fault, _, _ in TELLTALES}
     decoys = with_event(with_event(world(), "billing-core", "deployment"), "kv", "config_change", seconds=-0.5)
     busier = with_component(decoys, "front-door", cpu=Change(0.1, 0.16))
     cases = [incident(findings) for findings in (world(), decoys, busier)]
@@ -197,7 +213,12 @@ def test_shortcuts_follow_their_one_signal() -> None:
     deployed = with_event(with_event(world(), "kv", "config_change", seconds=0.1), "billing-core", "deployment", seconds=0.2)
     assert '"billing-core"' in MostErrorsAgent().diagnose([incident(seen)])[0]
     assert '"billing-core"' in LatestDeployAgent().diagnose([incident(deployed)])[0]
+    early = dataclasses.replace(seen, onsets={"front-door": 0.31, "kv": 0.12, "billing-core": 0.13})
+    assert '"kv"' in FirstAnomalyAgent().diagnose([incident(early)])[0]
+    said = with_log(with_log(world(), "kv", "oomcmd", count=3), "ledger-db", "toomany", count=9)
+    assert '"ledger-db"' in GrepAgent().diagnose([incident(said)])[0]
     calm = [incident(world())]
+    assert FirstAnomalyAgent().diagnose(calm) == GrepAgent().diagnose(calm) == NullAgent().diagnose(calm)
     assert MostErrorsAgent().diagnose(calm) == LatestDeployAgent().diagnose(calm) == NullAgent().diagnose(calm)
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from chaosgym.app import App, parse_duration, parse_size
 from chaosgym.graph import Edge, edges, reachable
-from chaosgym.scenarios import load_app
+from chaosgym.scenarios import load_app, shipped_apps
 
 
 def app(components: dict[str, Any], requests: list[str] | None = None, entry: str = "front") -> App:
@@ -125,7 +125,7 @@ def test_a_cycle_behind_a_cache_miss_is_found() -> None:
 KV = {"kind": "redis", "vocabulary": "cache"}
 PG = {"kind": "postgres", "vocabulary": "database", "tables": {"t": {}}}
 SET_OTHERWISE = {"cache": "kv", "key": "k", "operation": "set", "otherwise": [{"compute": "1ms"}]}
-DEAF = {"kind": "worker", "vocabulary": "worker", "consumes": {"redis": "kv", "stream": "s"}}
+DEAF: dict[str, Any] = {"kind": "worker", "vocabulary": "worker", "consumes": {"redis": "kv", "stream": "s"}}
 WRONG = [
     ({"front": service(call("back"))}, "front.endpoints.go.steps.0.call: the app has no component of a fitting kind 'back'"),
     ({"front": service({"query": "kv", "table": "t"}), "kv": KV}, "steps.0.query: 'kv' is a redis; this needs a postgres: none"),
@@ -138,6 +138,9 @@ WRONG = [
     ({"front": service(tables={"t": {}})}, "components.front.tables: a service has no tables; only a postgres does"),
     ({"front": service(SET_OTHERWISE), "kv": KV}, "steps.0.otherwise: only 'get'"),
     ({"front": service(), "w": DEAF, "kv": KV}, "w.consumes.stream: 'kv' is published no stream 's'; it has none"),
+    ({"front": service(), "w": {**DEAF, "replicas": 2}, "kv": KV}, "w.replicas: a worker has no replicas; only a gateway or service does"),
+    ({"front": service(), "kv": {**KV, "replicas": 2}}, "kv.replicas: a redis has no replicas; only a gateway or service does"),
+    ({"front": service(replicas=7)}, "components.front.replicas: Input should be less than or equal to 6"),
     ({}, "at least 1 item"),
 ]
 
@@ -147,7 +150,26 @@ def test_references_lead_to_the_right_kind(components: dict[str, Any], message: 
     assert message in refusal(components)
 
 
-@pytest.mark.parametrize("name", ["shop"])
+def test_a_message_that_leads_to_itself_is_refused() -> None:
+    told = {"publish": "kv", "stream": "s"}
+    worker = {**DEAF, "consumes": {**DEAF["consumes"], "steps": [told]}}
+    assert "components.w.consumes: a message leads to itself: w -> w; break the cycle" in refusal(
+        {"front": service(told), "w": worker, "kv": KV}
+    )
+    worker = {**DEAF, "consumes": {**DEAF["consumes"], "steps": [call("back")]}}
+    round_about = refusal({"front": service(call("back")), "back": service(told), "w": worker, "kv": KV})
+    assert "a message leads to itself" in round_about
+    assert "back.go" in round_about
+
+
+def test_one_message_may_go_to_several_workers_and_each_counts() -> None:
+    told = {"publish": "kv", "stream": "s"}
+    workers = {f"w{i}": DEAF for i in range(150)}
+    assert len(app({"front": service(told), "kv": KV, **workers}).spec.components) == 152
+    assert "one request makes up to 301 calls; at most 200" in refusal({"front": service(told, told), "kv": KV, **workers})
+
+
+@pytest.mark.parametrize("name", shipped_apps())
 def test_an_app_survives_a_round_trip(name: str) -> None:
     first = load_app(name)
     assert App.model_validate_json(first.model_dump_json(by_alias=True)) == first

@@ -46,7 +46,7 @@ def test_every_command_has_help_with_an_example(path: tuple[str, ...]) -> None:
 
 def test_what_reports_can_print_json() -> None:
     silent = [path for path in commands(make_program()) if "--json" not in run(*path, "--help").output]
-    assert silent == [("scenario", "new")]  # it writes a file, and reports nothing
+    assert silent == [("faults", "new"), ("scenario", "new")]  # they write a file, and report nothing
 
 
 def test_help_is_light() -> None:

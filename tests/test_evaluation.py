@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 import chaosgym.evaluation
 from chaosgym.agents import NullAgent, RulesAgent, make_agent
 from chaosgym.agents.prompt import PromptFormat
+from chaosgym.agents.shortcuts import SHORTCUTS
 from chaosgym.episode import ComponentInfo, EdgeInfo, EpisodeHeader, Window, list_episodes, write_episode
 from chaosgym.errors import InfrastructureError, InputError
-from chaosgym.evaluation import EvaluationResult, compare, evaluate, make_row, read_result
+from chaosgym.evaluation import RAILS, EvaluationResult, compare, evaluate, make_row, read_result
 from chaosgym.evaluation.measures import MEASURES, by_label, latency, measure
 from chaosgym.evaluation.provenance import fingerprint, git_revision
 from chaosgym.evaluation.row import INVALID, OTHER
@@ -98,7 +99,9 @@ def value(rows: Sequence[chaosgym.evaluation.Row], name: str) -> float | None:
 
 
 def test_rails_stand_beside_the_agent_and_the_oracle_is_perfect(result: EvaluationResult) -> None:
-    assert list(result.agents) == ["scripted", "oracle", "rules", "majority", "null"]
+    assert list(result.agents) == ["scripted", *RAILS]
+    assert RAILS[:4] == ("oracle", "rules", "majority", "null")
+    assert set(RAILS[4:]) == set(SHORTCUTS)
     good = {name: value(result.rails["oracle"], name) for name in MEASURES}
     assert {name for name, found in good.items() if found == 1} == {n for n, kind in MEASURES.items() if kind.better > 0}
     assert {name for name, found in good.items() if found == 0} == {n for n, kind in MEASURES.items() if kind.better < 0}
@@ -132,7 +135,17 @@ def test_splits_and_faults_are_reported_apart(result: EvaluationResult) -> None:
 
 
 def test_a_rail_is_not_run_twice(episodes: list[Path]) -> None:
-    assert list(evaluate(RulesAgent(), episodes).agents) == ["rules", "oracle", "majority", "null"]
+    assert list(evaluate(RulesAgent(), episodes).agents) == ["rules", *(name for name in RAILS if name != "rules")]
+
+
+def test_the_best_shortcut_stands_beside_the_ceiling(result: EvaluationResult) -> None:
+    found = result.to_json()["shortcuts"]
+    assert {split: (best["agent"], best["both@1"]["value"], best["ceiling"]) for split, best in found.items()} == {
+        "train": ("most-errors", 1.0, 0.25), "seeds": ("latest-deploy", 0.0, 0.25),
+    }  # fmt: skip
+    assert found["train"]["below"] is None  # four crashes say nothing of a split
+    assert "Best shortcut on train: most-errors names component and fault in 100.0% of 4" in result.to_markdown()
+    assert "Best shortcut on train: most-errors" in result.to_html()
 
 
 def test_the_majority_learns_from_training_episodes_when_given(episodes: list[Path]) -> None:
@@ -322,7 +335,7 @@ def test_results_that_cannot_be_read_are_refused(result: EvaluationResult, tmp_p
     rows, head = tmp_path / "episodes.jsonl", tmp_path / "result.json"
     whole, document = rows.read_text(), json.loads(head.read_text())
     rows.write_text(whole[:-30])
-    with pytest.raises(InputError, match=r"episodes\.jsonl:30: not a row"):
+    with pytest.raises(InputError, match=rf"episodes\.jsonl:{6 * (1 + len(RAILS))}: not a row"):
         read_result(tmp_path)
     rows.unlink()
     with pytest.raises(InputError, match=r"episodes\.jsonl: cannot be read"):

@@ -74,7 +74,7 @@ class ProcessSandbox(RecordingSandbox):
     def processes(self, role: str) -> Sequence[int]:
         return [self.process.pid] if self.process.poll() is None else []
 
-    async def signal(self, role: str, number: int) -> None:
+    async def signal(self, role: str, number: int, pid: int | None = None) -> None:
         os.kill(self.process.pid, number)
 
     async def hold(self, role: str, down: bool) -> None:
@@ -153,7 +153,7 @@ async def test_a_hang_accepts_and_does_not_answer(sandbox: ProcessSandbox) -> No
 
 async def test_a_signal_that_was_not_sent_is_noticed(sandbox: ProcessSandbox) -> None:
     class Silent(ProcessSandbox):
-        async def signal(self, role: str, number: int) -> None:
+        async def signal(self, role: str, number: int, pid: int | None = None) -> None:
             return
 
     silent = Silent()

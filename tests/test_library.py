@@ -57,7 +57,7 @@ def test_all_scenarios_have_the_same_decoys_and_show_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "count"), [("*", None), ("process-*", 2), ("process/*", 2), ("network-latency", 1), ("process-*,network/*", 4)]
+    ("pattern", "count"), [("*", None), ("process-*", 4), ("process/*", 4), ("network-latency", 1), ("process-*,network-l*", 6)]
 )
 def test_globs_match_names_and_places(pattern: str, count: int | None) -> None:
     found = find_scenarios(pattern)

@@ -22,6 +22,7 @@ from chaosgym.vocabulary import NAME_STEMS
 __all__ = [
     "API_VERSION",
     "MAX_COMPONENTS",
+    "MAX_REPLICAS",
     "App",
     "AppSpec",
     "CacheStep",
@@ -48,6 +49,7 @@ __all__ = [
 
 API_VERSION = "chaosgym.dev/v1"
 MAX_COMPONENTS = 200
+MAX_REPLICAS = 6
 
 Kind = Literal["gateway", "service", "worker", "postgres", "redis"]
 
@@ -69,6 +71,15 @@ def _known_vocabulary(value: str) -> str:
 def _few_components(value: Any) -> Any:
     if isinstance(value, dict) and len(value) > MAX_COMPONENTS:
         raise ValueError(f"{len(value)} components; an app has at most {MAX_COMPONENTS}: split it")
+    return value
+
+
+def _some_journey(value: Any) -> Any:
+    if value == {}:
+        raise ValueError(
+            "no journey: nobody would use the app, and its SLO could not be measured; "
+            "write one, as in {look: {weight: 1, requests: [product]}}"
+        )
     return value
 
 
@@ -137,7 +148,9 @@ class Component(Strict):
     tables: dict[Name, Table] = Field(default={}, max_length=50)
     """Of a postgres."""
     pool: Annotated[Count, Field(ge=1, le=20)] = 4
-    """Connections to each postgres it uses."""
+    """Connections to each postgres it uses, of each of its processes."""
+    replicas: Annotated[Count, Field(ge=1, le=MAX_REPLICAS)] = 1
+    """Of a gateway or service: processes that share its address; the kernel spreads new connections over them."""
     limits: Limits = Limits()
     """Of each of its processes."""
 
@@ -167,7 +180,7 @@ class AppSpec(Strict):
     """The component that users talk to."""
     components: Annotated[dict[Name, Component], BeforeValidator(_few_components), Field(min_length=1)]
     """By role."""
-    journeys: Annotated[dict[Name, Journey], Field(min_length=1, max_length=50)]
+    journeys: Annotated[dict[Name, Journey], Field(min_length=1, max_length=50), BeforeValidator(_some_journey)]
     """By name."""
     slo: Slo = Slo()
     """What must hold at the edge while nothing is broken."""

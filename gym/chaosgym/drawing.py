@@ -18,12 +18,16 @@ from chaosgym.naming import Company, next_version
 from chaosgym.plan import ComponentPlan, DecoyPlan, FaultPlan, Plan
 from chaosgym.scenario import Choice, LogUniform, Parameter, Scenario, bounds, reference
 from chaosgym.steps import PublishStep
+from chaosgym.taxonomy import FAULT_TYPES, find
 from chaosgym.vocabulary import KNOBS
 
 __all__ = ["draw_plan", "next_version", "resolve"]
 
-LINK_FAULTS: dict[str, str | None] = {"network.latency": None, "network.partition": None, "application.retry_storm": "dependency"}
-"""Faults that act on the link to a component: the target (None), or the one that a parameter names."""
+LINK_FAULTS: dict[str, str | None] = {
+    **{label: None for label in FAULT_TYPES if label.startswith("network.")},
+    "application.retry_storm": "dependency",
+}
+"""Our faults that act on the link to a component: the target (None), or the one that a parameter names."""
 
 Components = dict[str, ComponentPlan]
 Faults = tuple[FaultPlan, ...]
@@ -102,7 +106,8 @@ def _draw_faults(app: App, scenario: Scenario, parameters: dict[str, Any]) -> Fa
 def _linked(fault: FaultPlan) -> str | None:
     """The component whose link a fault acts on, if it acts on one."""
     if fault.fault not in LINK_FAULTS:
-        return None
+        own = find(fault.fault)
+        return fault.target if own is not None and own.link else None
     parameter = LINK_FAULTS[fault.fault]
     role = fault.target if parameter is None else fault.parameters.get(parameter)
     return None if role is None else str(role)

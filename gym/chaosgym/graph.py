@@ -1,12 +1,12 @@
 """The graph of an app: who calls whom, and what must hold between components.
 
-`app_problems` finds every reference to something that is not there, every request that would call
-itself, every component that nothing uses and every request that fans out beyond reason.
+`app_problems` finds every reference to something that is not there, every request or message that would
+come back to itself, every component that nothing uses and every request that fans out beyond reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,8 +25,8 @@ _SERVING = ("gateway", "service")
 _OF_KIND = {"endpoints": _SERVING, "consumes": ("worker",), "tables": ("postgres",)}
 
 
-_Node = tuple[str, str]
-"""(role, endpoint)"""
+_Node = tuple[str, ...]
+"""What does work: (role, endpoint), or (role,) of a worker."""
 
 
 class Edge(NamedTuple):
@@ -137,6 +137,8 @@ def _component_problems(spec: AppSpec, component: Component) -> Iterator[Problem
             yield Problem((key,), f"a {component.kind} has no {key}; only a {' or '.join(kinds)} does", key=True)
         elif not given[key] and component.kind in kinds:
             yield Problem((), f"a {component.kind} needs {key}")
+    if component.replicas > 1 and component.kind not in _SERVING:
+        yield Problem(("replicas",), f"a {component.kind} has no replicas; only a {' or '.join(_SERVING)} does", key=True)
     if component.consumes is not None:
         yield from _reference(spec, component.consumes.redis, ("redis",), ("consumes", "redis"))
     for loc, step in component_steps(component):
@@ -174,28 +176,49 @@ def _reference(spec: AppSpec, role: str, kinds: tuple[str, ...], loc: Loc) -> It
 
 
 def _request_problems(spec: AppSpec) -> Iterator[Problem]:
-    """Requests that come back to where they began, or that make more calls than anyone means."""
-    calls: dict[_Node, list[_Node]] = {
-        (role, name): [(at.step.call, at.step.endpoint) for at in walk_steps(endpoint.steps) if isinstance(at.step, CallStep)]
-        for role, component in spec.components.items()
-        for name, endpoint in component.endpoints.items()
-    }
+    """Requests and messages that come back to where they began, or that make more calls than anyone means."""
+    work = _consequences(spec)
     try:
-        order = list(TopologicalSorter(calls).static_order())
+        order = list(TopologicalSorter(work).static_order())
     except CycleError as error:
         cycle: list[_Node] = list(reversed(error.args[1]))
-        loc = ("components", cycle[0][0], "endpoints", cycle[0][1])
-        yield Problem(loc, f"a request calls itself: {' -> '.join('.'.join(node) for node in cycle)}; break the cycle", key=True)
+        what = "a request calls itself" if all(len(node) == 2 for node in cycle) else "a message leads to itself"
+        yield Problem(_place(cycle[0]), f"{what}: {' -> '.join('.'.join(node) for node in cycle)}; break the cycle", key=True)
         return
     size: dict[_Node, int] = {}
     for node in order:
-        size[node] = 1 + sum(size[called] for called in calls[node])
-    for role, name in sorted(size, key=lambda node: size[node]):
-        if size[role, name] > MAX_CALLS:
-            yield Problem(
-                ("components", role, "endpoints", name), f"one request makes up to {size[role, name]:.3g} calls; at most {MAX_CALLS}"
-            )
+        size[node] = 1 + sum(size[called] for called in work[node])
+    for node in sorted(size, key=lambda node: size[node]):
+        if size[node] > MAX_CALLS:
+            what = "request" if len(node) == 2 else "message"
+            yield Problem(_place(node), f"one {what} makes up to {size[node]:.3g} calls; at most {MAX_CALLS}")
             return
+
+
+def _place(node: _Node) -> Loc:
+    return ("components", node[0], "endpoints", node[1]) if len(node) == 2 else ("components", node[0], "consumes")
+
+
+def _consequences(spec: AppSpec) -> dict[_Node, list[_Node]]:
+    """What does work -> what it sets to work: the endpoints that it calls and the workers of the streams that it writes."""
+    found: dict[_Node, list[_Node]] = {}
+    for role, component in spec.components.items():
+        for name, endpoint in component.endpoints.items():
+            found[role, name] = list(_set_off(spec, endpoint.steps))
+        if component.consumes is not None:
+            found[role,] = list(_set_off(spec, component.consumes.steps))
+    return found
+
+
+def _set_off(spec: AppSpec, steps: Sequence[Step]) -> Iterator[_Node]:
+    for _, step in walk_steps(steps):
+        if isinstance(step, CallStep):
+            yield step.call, step.endpoint
+        elif isinstance(step, PublishStep):
+            for role, component in spec.components.items():
+                consumer = component.consumes
+                if consumer is not None and (consumer.redis, consumer.stream) == (step.publish, step.stream):
+                    yield (role,)
 
 
 def _stream_problems(spec: AppSpec) -> Iterator[Problem]:

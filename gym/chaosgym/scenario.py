@@ -16,7 +16,7 @@ from chaosgym.document import Problem, raise_problems
 from chaosgym.errors import did_you_mean
 from chaosgym.parameter import Choice, LogUniform, Parameter, Reference, Scalar, Uniform, bounds, reference
 from chaosgym.source import Loc
-from chaosgym.taxonomy import FAULT_TYPES, normalise
+from chaosgym.taxonomy import FAULT_TYPES, fault_types, find, normalise
 from chaosgym.units import Duration, Name, Number, Share, within
 
 __all__ = [
@@ -68,11 +68,11 @@ class Timeline(Strict):
 
 
 def _known_fault(label: str) -> str:
-    if label in FAULT_TYPES:
+    if find(label) is not None:
         return label
-    synonym = normalise(label)
-    hint = f" - did you mean '{synonym}'?" if synonym else did_you_mean(label, FAULT_TYPES)
-    raise ValueError(f"unknown fault '{label}'; known: {', '.join(sorted(FAULT_TYPES))}{hint}")
+    known, synonym = fault_types(), normalise(label)
+    hint = f" - did you mean '{synonym}'?" if synonym else did_you_mean(label, known)
+    raise ValueError(f"unknown fault '{label}'; known: {', '.join(sorted(known))}{hint}")
 
 
 class FaultSpec(Strict):

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from chaosgym.episode import TRUTH_FILE, read_json
 from chaosgym.errors import did_you_mean
-from chaosgym.taxonomy import FAULT_TYPES
+from chaosgym.taxonomy import fault_types, find
 
 __all__ = ["DecoyTruth", "TrueCause", "Truth", "read_truth"]
 
@@ -31,8 +31,10 @@ class TrueCause(_Frozen):
     @field_validator("fault")
     @classmethod
     def _known(cls, label: str) -> str:
-        if label not in FAULT_TYPES:
-            raise ValueError(f"unknown fault {label!r}{did_you_mean(label, FAULT_TYPES)}; known: {', '.join(FAULT_TYPES)}")
+        if find(label) is None:
+            known = fault_types()
+            own = "one of your own has to be installed, or named as in `chaosgym --faults FILE.py ...`"
+            raise ValueError(f"unknown fault {label!r}{did_you_mean(label, known)}; {own}; known: {', '.join(known)}")
         return label
 
 

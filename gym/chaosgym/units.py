@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-__all__ = ["Count", "Duration", "Name", "Number", "Share", "Size", "parse_duration", "parse_size", "within"]
+__all__ = ["Count", "Duration", "Name", "Number", "Share", "Size", "as_duration", "as_size", "parse_duration", "parse_size", "within"]
 
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 _BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -35,6 +35,18 @@ def parse_duration(value: Any) -> float:
 def parse_size(value: Any) -> int:
     """Bytes from text such as `256MiB`; a plain number counts as bytes. ValueError otherwise."""
     return round(_parse(value, _BYTES, "size", "256MiB"))
+
+
+def as_duration(seconds: float) -> str:
+    """Seconds as people write them: 0.25 -> `250ms`, 1.5 -> `1.5s`."""
+    unit = next((unit for unit in ("s", "ms") if seconds >= _SECONDS[unit]), "us") if seconds else "s"
+    return f"{seconds / _SECONDS[unit]:.4g}{unit}"
+
+
+def as_size(size: float) -> str:
+    """Bytes as people write them: 67108864 -> `64MiB`."""
+    unit = next((unit for unit in ("GiB", "MiB", "KiB") if size >= _BYTES[unit]), "B")
+    return f"{size / _BYTES[unit]:.4g}{unit}"
 
 
 def _schema(units: dict[str, float] | dict[str, int], plain: str, number: str) -> WithJsonSchema:

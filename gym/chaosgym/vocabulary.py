@@ -74,6 +74,46 @@ NAME_STEMS: dict[str, tuple[str, ...]] = {
     "documents": _words("documents files archive attachments paperwork records filing vault dossier uploads"),
     "messaging": _words("messaging chat inbox conversations threads talk mailbox relay dialogue rooms"),
     "scheduling": _words("scheduling calendar appointments slots planner timetable agenda rota bookings reservations"),
+    "accounts": _words(
+        "accounts account-core balances holdings acct-book deposits funds custody nominee purses savings current-account tally-accounts"
+    ),
+    "transfers": _words(
+        "transfers transfer-flow remittance wires sendmoney payouts payment-order giro clearing disburse conveyance remit money-out"
+    ),
+    "ledger": _words(
+        "ledger general-ledger journal-entries bookkeeper double-entry postings daybook subledger accounting gl-core bookings-core tally"
+    ),
+    "scoring": _words(
+        "scoring risk risk-engine screening vetting sentinel trust assurance profiler safeguard scorecard appraiser decisions"
+    ),
+    "statements": _words(
+        "statements account-history passbook ledger-view turnover activity-log monthly-summary transactions-view extracts abstracts"
+        " movements overview"
+    ),
+    "uploads": _words("uploads intake ingest dropzone inlet submissions importer media-in landing handover receiving upstreamer"),
+    "transcoding": _words(
+        "transcoder encoder codec-farm converter reformatter mediaconvert muxer videoworks packager format-shift renderer downmix"
+    ),
+    "thumbnails": _words(
+        "thumbnailer stills previews poster-maker frames snapshots covers sprite-maker keyframes miniatures vignettes icons"
+    ),
+    "publishing": _words(
+        "publisher releaser go-live syndication distributor press issuer presenter airing announcements showrunner airings"
+    ),
+    "playback": _words("playback player streaming watch viewer theatre playout screening-room manifest vod cinema listening-room"),
+    "entitlements": _words("entitlements rights licences plans grants allowance membership subscriptions permits tiers benefits packages"),
+    "presence": _words("presence online whoson roster attendance status-board lastseen whereabouts nearby headcount here-now beacons"),
+    "rooms": _words("rooms channels spaces lobby circles salons parlours clubs gatherings forums guilds assemblies"),
+    "devices": _words("devices device-registry handsets terminals things installs equipment gadgets clients-registry units fleet sensors"),
+    "history": _words(
+        "history chronicle transcripts annals logbook scrollback record-keeper timeline archive-store memories diary almanac"
+    ),
+    "moderation": _words(
+        "moderation content-filter steward civility curation language-review etiquette housekeeping mediator warden decency tone-review"
+    ),
+    "indexing": _words(
+        "indexer search-feed corpus term-writer harvester crawler tagger cataloguer inverted-index librarian word-index gleaner"
+    ),
     "worker": _words("worker jobs processor background tasks runner pipeline handler batch consumer executor backoffice"),
     "queue": _words("queue broker bus streams eventbus mailqueue conveyor relay-bus topics"),
     "database": _words(
@@ -164,6 +204,18 @@ NOUNS: dict[str, tuple[str, ...]] = {
     "quote": _words("quote price rate estimate tariff offers cost totals amounts valuation"),
     "report": _words("report statement summary export digest stats overview figures totals extract"),
     "upload": _words("upload files attachments documents store put blobs media assets import"),
+    "balance": _words("balance funds position standing available holdings saldo credit-line account-total cash"),
+    "transfer": _words("transfers send-money remittances payouts wire move-funds pay-someone disburse remit handover"),
+    "statement": _words("statement activity movements account-history turnover passbook extracts ledger-view entries summary"),
+    "book": _words("bookings postings entries journal write-up record-entry double-entries ledger-lines enter register"),
+    "score": _words("score rating assess appraise screen vet evaluate verdicts decision trust-level"),
+    "status": _words("status progress state stage standing condition whereabouts follow track phase"),
+    "play": _words("play stream watch view-now playback screening manifest listen start-playing session"),
+    "connect": _words("connect attach join hello handshake sign-on link-up enrol greet open-line"),
+    "presence": _words("presence online here ping beat alive-at lastseen seen check-in roster"),
+    "post": _words("post messages say publish submit write utterances talk share entries"),
+    "members": _words("members roster people participants attendees crew listeners followers guests lineup"),
+    "history": _words("history timeline scrollback past transcript archive log-book earlier previous recap"),
 }
 """Name of an endpoint -> words for its route."""
 
@@ -200,11 +252,24 @@ TABLE_WORDS: dict[str, tuple[str, ...]] = {
     "prices": _words("prices price_list rates tariffs quotes discounts price_points promo_prices"),
     "documents": _words("documents files records attachments archive_items pages file_entries papers"),
     "events": _words("events activity_log happenings timeline audit_entries actions occurrences journal"),
+    "accounts": _words("accounts balances holdings acct_book deposits funds purses account_master account_list savings"),
+    "bookings": _words("bookings postings ledger_lines journal_lines double_entries gl_entries book_entries daybook entry_log"),
+    "customers": _words("customers clients account_holders parties payers persons client_master contacts people_registry"),
+    "videos": _words("videos clips media_items titles films recordings assets programmes footage media_master"),
+    "renditions": _words("renditions variants encodings output_files formats derived_files versions_made tracks packages_made"),
+    "plans": _words("plans subscriptions memberships tiers licences packages_sold grants_given allowances benefits"),
+    "devices": _words("devices handsets terminals things device_list installs equipment client_units gadgets sensors"),
+    "members": _words("members memberships roster participants room_members attendees group_people crew joinings"),
+    "chat": _words("chat chat_lines utterances talk_log conversation_items posts thread_items dialogue transcript_lines"),
+    "terms": _words("terms word_index index_entries search_terms tokens_seen lexicon term_stats keywords"),
+    "deliveries": _words("deliveries receipts dispatch_log hand_overs sent_log push_log outgoing_items drop_offs"),
+    "bookmarks": _words("bookmarks favourites saved_links pins wishlist_items shortlists keepers collections"),
 }
 """Name of a table -> words for its public name."""
 
 STREAM_SUBJECTS = _words(
     "orders purchases sales checkout events shop commerce order-events business fulfilment confirmations customer trade activity"
+    " postings transfers media uploads chat updates readings items changes jobs steps intake"
 )
 STREAM_ENDINGS = _words(".created :new -events .v1 :stream -out .placed :queue -topic .confirmed :log -feed .accepted :inbox")
 

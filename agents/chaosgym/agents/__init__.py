@@ -10,14 +10,17 @@ from chaosgym.agents.make import AGENT_NAMES, make_agent
 from chaosgym.agents.oracle import OracleAgent, right_answer
 from chaosgym.agents.rails import MajorityAgent, NullAgent, RandomAgent
 from chaosgym.agents.rules import RulesAgent
-from chaosgym.agents.shortcuts import LatestDeployAgent, MostErrorsAgent
+from chaosgym.agents.shortcuts import FirstAnomalyAgent, GrepAgent, LatestDeployAgent, MostErrorsAgent, MostNotableAgent
 
 __all__ = [
     "AGENT_NAMES",
     "Agent",
+    "FirstAnomalyAgent",
+    "GrepAgent",
     "LatestDeployAgent",
     "MajorityAgent",
     "MostErrorsAgent",
+    "MostNotableAgent",
     "NullAgent",
     "OracleAgent",
     "RandomAgent",

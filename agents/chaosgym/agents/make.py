@@ -7,14 +7,18 @@ from collections.abc import Callable
 from chaosgym.agents.agent import Agent
 from chaosgym.agents.rails import NullAgent, RandomAgent
 from chaosgym.agents.rules import RulesAgent
-from chaosgym.agents.shortcuts import LatestDeployAgent, MostErrorsAgent
+from chaosgym.agents.shortcuts import SHORTCUTS
 from chaosgym.errors import InputError, did_you_mean
 
 __all__ = ["AGENT_NAMES", "make_agent"]
 
+
+def _seedless(make: Callable[[], Agent]) -> Callable[[int], Agent]:
+    return lambda seed: make()
+
+
 _BY_NAME: dict[str, Callable[[int], Agent]] = {
-    "latest-deploy": lambda seed: LatestDeployAgent(),
-    "most-errors": lambda seed: MostErrorsAgent(),
+    **{name: _seedless(make) for name, make in SHORTCUTS.items()},
     "null": lambda seed: NullAgent(),
     "random": lambda seed: RandomAgent(seed),
     "rules": lambda seed: RulesAgent(),

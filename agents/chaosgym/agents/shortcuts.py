@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from chaosgym.agents.answers import ALL_WELL, blame
 
 if TYPE_CHECKING:
+    from chaosgym.agents.agent import Agent
     from chaosgym.incident.findings import Incident
 
-__all__ = ["GrepAgent", "LatestDeployAgent", "MostErrorsAgent", "MostNotableAgent"]
+__all__ = ["SHORTCUTS", "FirstAnomalyAgent", "GrepAgent", "LatestDeployAgent", "MostErrorsAgent", "MostNotableAgent"]
 
 _NOTICEABLE = 0.02
 
@@ -68,6 +69,21 @@ class MostNotableAgent:
         return blame((top, "network.latency" if slow else "process.crash", 0.2))
 
 
+class FirstAnomalyAgent:
+    """Blames the component whose telemetry was the first to leave what its baseline had shown, with a crash."""
+
+    name = "first-anomaly"
+
+    def diagnose(self, incidents: Sequence[Incident]) -> list[str]:
+        """One answer per incident."""
+        return [self._answer(incident) for incident in incidents]
+
+    def _answer(self, incident: Incident) -> str:
+        onsets = incident.findings.onsets
+        first = min(onsets, key=lambda name: (onsets[name], name), default="")
+        return blame((first, "process.crash", 0.1)) if first else ALL_WELL
+
+
 class GrepAgent:
     """Blames the component with most new lines of level error, with a bad deploy: `grep -i error | sort | uniq -c`."""
 
@@ -83,3 +99,9 @@ class GrepAgent:
             if found.severity in ("error", "fatal"):
                 lines[found.component] += max(found.after - found.before, 0)
         return blame((max(lines, key=lambda name: (lines[name], name)), "application.bad_deploy", 0.2)) if +lines else ALL_WELL
+
+
+SHORTCUTS: Mapping[str, Callable[[], Agent]] = {
+    agent.name: agent for agent in (LatestDeployAgent, MostErrorsAgent, FirstAnomalyAgent, GrepAgent, MostNotableAgent)
+}
+"""By name; published beside every result, because a benchmark that one of these solves asks for little."""

@@ -10,11 +10,14 @@ import math
 from collections.abc import Callable, Mapping
 
 from chaosgym.agents.suspect import Suspect, loud
-from chaosgym.telemetry.signals import Change, ComponentSignals, EdgeSignals
+from chaosgym.agents.telltales import telltale
+from chaosgym.faults import FAULTS
+from chaosgym.telemetry.signals import EDGE, Change, ComponentSignals, EdgeSignals
 
 __all__ = ["SIGNATURES"]
 
 
+_ON_ROWS = r"ShareLock on transaction|ExclusiveLock on tuple"
 _NO_ANSWER = ("timeout", "noconnect", "unreachable")
 _MEMORY_FLOOR = 8 * 2**20
 _FEW_A_SECOND = 0.7
@@ -60,9 +63,187 @@ def hang(x: Suspect) -> float:
     return _silent(x) * (0.5 + 0.5 * _ramp(x.failing("timeout"), 0.05, 0.4)) - 0.4 * x.happened("exit")
 
 
+def _burns(x: Suspect) -> float:
+    return _ramp(x.signals.cpu.growth, 0.1, 0.45) * (1 - _ramp(_leak(x), 0.3, 1))
+
+
 def busy(x: Suspect) -> float:
     """It burns CPU that its requests do not explain."""
-    return _ramp(x.signals.cpu.growth, 0.1, 0.45) * (1 - _ramp(_leak(x), 0.3, 1))
+    more = _ramp(_asked(x.signals).ratio(3.0), 1.5, 3.0)
+    return _serves(x) * _burns(x) * (1 - 0.3 * x.happened("deployment")) * (1 - 0.7 * more)
+
+
+def slow_release(x: Suspect) -> float:
+    """It burns CPU in its requests, since a version went out."""
+    return _serves(x) * x.happened("deployment") * _burns(x) * (0.6 + 0.4 * _slow_itself(x))
+
+
+def _slow_itself(x: Suspect) -> float:
+    """0 to 1: its requests take longer, and what it calls does not."""
+    slower = max((edge.calls.p50.growth for edge in x.outgoing if not math.isnan(edge.calls.p50.growth)), default=0.0)
+    failing = max((edge.calls.errors.growth for edge in x.outgoing if not math.isnan(edge.calls.errors.growth)), default=0.0)
+    return _ramp(x.signals.served.p50.growth - slower, 0.03, 0.1) * (1 - _ramp(failing, 0.05, 0.3))
+
+
+def blocking_call(x: Suspect) -> float:
+    """Everything that it serves is slow since a version went out, without CPU and without anybody below it being slow."""
+    return _slow_itself(x) * (1 - _ramp(x.signals.cpu.growth, 0.15, 0.4)) * (0.35 + 0.6 * x.happened("deployment")) * (1 - _repeated(x))
+
+
+def cpu_throttle(x: Suspect) -> float:
+    """It is slow by itself, or to answer, and works no more than before; nothing was changed."""
+    slow = max(_slow_itself(x), 0.0 if _serves(x) else 0.8 * _ramp(_waits(x), 0.02, 0.08))
+    changed = x.happened("deployment", "config_change")
+    return slow * (1 - _ramp(x.signals.cpu.growth, 0.02, 0.15)) * (0.8 - 0.4 * changed) * (1 - _silent(x))
+
+
+def deadlock(x: Suspect) -> float:
+    """Requests come in and do not go out again, while it goes on measuring itself."""
+    held = _ramp(x.signals.active.growth, 2, 5)
+    return held * _fell(x.signals.served.rate) * (0.7 + 0.3 * x.happened("deployment")) * (1 - _silent(x))
+
+
+def _repeated(x: Suspect) -> float:
+    """0 to 1: how far its statements per request multiplied, none of them in vain."""
+    stores = (e for e in x.outgoing if x.everyone.get(e.target) is not None and x.everyone[e.target].kind == "postgres")
+    return max((_ramp(e.again.ratio(0.5), 2, 5) * (1 - _ramp(e.calls.errors.growth, 0.1, 0.5)) for e in stores), default=0.0)
+
+
+def repeated_queries(x: Suspect) -> float:
+    """Its statements per request multiplied since a version went out."""
+    return _repeated(x) * (0.7 + 0.3 * x.happened("deployment"))
+
+
+def thread_leak(x: Suspect) -> float:
+    """Its threads grow, and do not stop growing."""
+    return _serves(x) * _ramp(x.signals.threads.growth, 8, 30)
+
+
+def file_leak(x: Suspect) -> float:
+    """Its open files grow, and they are no sockets."""
+    sockets = 0.0 if math.isnan(x.signals.sockets.growth) else x.signals.sockets.growth
+    return _serves(x) * _ramp(x.signals.files.growth - sockets, 30, 100)
+
+
+def slow_clients(x: Suspect) -> float:
+    """The entry holds many more sockets than its requests need."""
+    return _is_entry(x) * _ramp(x.signals.sockets.growth, 30, 120)
+
+
+def _is_entry(x: Suspect) -> bool:
+    return any(edge.source == EDGE for edge in x.incoming)
+
+
+def _users(x: Suspect) -> Change:
+    return next((edge.calls.rate for edge in x.incoming if edge.source == EDGE), Change())
+
+
+def surge(x: Suspect) -> float:
+    """Users come in far greater numbers than a changing day explains."""
+    return _is_entry(x) * _ramp(_users(x).ratio(3.0), 1.7, 2.4)
+
+
+def scraper(x: Suspect) -> float:
+    """It serves more requests than its users send."""
+    users, served = _users(x), x.signals.served.rate
+    return _is_entry(x) * _ramp((served.after - users.after) - (served.before - users.before), 5, 20)
+
+
+def loss(x: Suspect) -> float:
+    """Some calls to it wait very long or get no answer, the others are as fast as ever; it is well."""
+    spread = (
+        (1 - _ramp(e.calls.p50.growth, 0.02, 0.08)) * max(_ramp(e.calls.p95.growth, 0.1, 0.2), _ramp(_share(e, *_NO_ANSWER), 0.03, 0.15))
+        * (1 - _ramp(_share(e, *_NO_ANSWER), 0.6, 0.9))
+        for e in x.incoming if e.source != EDGE and not _unwell(x.everyone.get(e.source))
+    )  # fmt: skip
+    seen = sorted(spread, reverse=True)
+    excuse = max(locks(x), connections(x), _silent(x), _dead(x), _slow_itself(x), _storm(x), _ramp(x.signals.served.p95.growth, 0.1, 0.2))
+    return 0.85 * (sum(seen[:2]) / len(seen[:2]) if seen else 0.0) * (1 - 0.9 * excuse)
+
+
+def _share(edge: EdgeSignals, *kinds: str) -> float:
+    return sum(share for kind, share in edge.calls.kinds if kind in kinds)
+
+
+def _serves_on(x: Suspect) -> float:
+    """0 to 1: how far it goes on serving as much as before, without errors."""
+    served = x.signals.served
+    if math.isnan(served.rate.before) or served.rate.before < 0.5:
+        return 0.0
+    return _ramp(served.rate.after / served.rate.before, 0.4, 0.8) * (1 - _ramp(served.errors.growth, 0.05, 0.3))
+
+
+def _inside(x: Suspect) -> bool:
+    """Whether others than users call it: what users suffer may lie anywhere behind the entry."""
+    return any(edge.source != EDGE for edge in x.incoming)
+
+
+def one_way(x: Suspect) -> float:
+    """Its callers wait in vain, and it has answered them all, quickly."""
+    return _inside(x) * _ramp(x.failing("timeout"), 0.3, 0.8) * _serves_on(x) * (1 - _ramp(x.signals.served.p50.growth, 0.05, 0.15))
+
+
+def refusal(x: Suspect) -> float:
+    """Its callers are refused, and it is there, with nothing to do."""
+    alive = (1 - _dead(x)) * (1 - 0.9 * x.happened("exit", "restart"))
+    return _inside(x) * 0.95 * _ramp(x.failing("refused", "reset"), 0.1, 0.5) * alive * _widely(x, "refused", "reset") * max(
+        _fell(x.signals.served.rate), 0.8 * (not _serves(x)))
+
+
+def _widely(x: Suspect, *kinds: str) -> float:
+    """Share of its callers that fail so: what one alone suffers is that one's own."""
+    callers = [e for e in x.incoming if e.calls.count.after > 0]
+    return sum(_share(e, *kinds) > 0.1 for e in callers) / len(callers) if callers else 0.0
+
+
+def reset(x: Suspect) -> float:
+    """Its callers lose their connections in the middle, and it has served them."""
+    alive = (1 - _dead(x)) * (1 - 0.9 * x.happened("exit", "restart"))
+    told = 1 - max((x.shows(x.logs, r"terminat|recovery"), x.shows(x.near, r"max number of clients|NOAUTH|recovery mode")))
+    return _inside(x) * _ramp(x.failing("reset"), 0.08, 0.3) * alive * told * (_serves_on(x) if _serves(x) else 0.8)
+
+
+def proxy_unavailable(x: Suspect) -> float:
+    """Its callers are told 503, and it has not been asked."""
+    quiet = _fell(x.signals.served.rate) * (1 - _dead(x)) * (1 - x.happened("exit"))
+    return _inside(x) * _ramp(x.failing("server"), 0.2, 0.6) * quiet
+
+
+def _on_the_way(fits: Callable[[Suspect], float]) -> Callable[[Suspect], float]:
+    """For what is done to answers on their way: the component has served them."""
+    return lambda x: fits(x) * _serves_on(x)
+
+
+def expensive_report(x: Suspect) -> float:
+    """A database that burns CPU, and not in what is written to it."""
+    return (x.signals.kind == "postgres") * _burns(x) * (1 - 0.8 * slow_writes(x))
+
+
+def slow_writes(x: Suspect) -> float:
+    """A database that says how long its writes take, and burns CPU meanwhile."""
+    said = x.shows(x.logs, r"duration: .*(?:insert|update)") or 0.7 * x.shows(x.logs, r"duration:")
+    return (x.signals.kind == "postgres") * said * (0.4 + 0.6 * _burns(x)) * (1 - 0.8 * locks(x))
+
+
+def slow_commands(x: Suspect) -> float:
+    """A cache that burns CPU while everybody waits."""
+    return (x.signals.kind == "redis") * _burns(x)
+
+
+def cache_eviction(x: Suspect) -> float:
+    """A cache that throws away what it has."""
+    return (x.signals.kind == "redis") * _ramp(x.signals.evicted.growth, 1, 8)
+
+
+def memory_limit(x: Suspect) -> float:
+    """Killed for its memory since it was reconfigured, without having grown."""
+    return _out_of_memory(x) * x.happened("config_change") * (1 - 0.5 * _leak(x))
+
+
+def stream(x: Suspect) -> float:
+    """A worker that was reconfigured and has nothing to do any more."""
+    return (x.signals.kind == "worker") * x.happened("config_change") * (0.3 + 0.7 * _fell(x.signals.served.rate)) * (1 - _dead(x)) * (
+        1 - _ramp(x.signals.served.errors.after, 0.1, 0.5))
 
 
 def _leak(x: Suspect) -> float:
@@ -74,7 +255,7 @@ def _leak(x: Suspect) -> float:
 def memory_leak(x: Suspect) -> float:
     """Its memory grows, perhaps until it is killed for it and comes back."""
     killed = any(event.killed for event in x.events)
-    return min(1.0, 0.65 * _leak(x) + 0.3 * killed * _leak(x) + 0.7 * _out_of_memory(x))
+    return min(1.0, 0.65 * _leak(x) + 0.3 * killed * _leak(x) + 0.7 * _out_of_memory(x) * (1 - 0.5 * x.happened("config_change")))
 
 
 def _out_of_memory(x: Suspect) -> bool:
@@ -83,7 +264,8 @@ def _out_of_memory(x: Suspect) -> bool:
 
 def file_descriptors(x: Suspect) -> float:
     """It says so itself, or it stands at its limit."""
-    return min(1.0, x.says("toofiles") + 0.6 * _ramp(x.signals.files_share.after, 0.9, 1.0))
+    full = min(1.0, x.says("toofiles") + 0.6 * _ramp(x.signals.files_share.after, 0.9, 1.0))
+    return full * (1 - 0.7 * max(file_leak(x), slow_clients(x)))
 
 
 def _waits(x: Suspect) -> float:
@@ -128,15 +310,24 @@ def _works_on(x: Suspect) -> float:
 def latency(x: Suspect) -> float:
     """Every caller waits longer than the component itself needs, and requests still arrive."""
     slow = _ramp(_waits(x), 0.02, 0.08)
-    excuse = max(locks(x), connections(x), cache_memory(x), _silent(x), _dead(x), 0.7 * busy(x), 0.9 * _storm(x))
-    return slow * (1 - 0.8 * excuse) * (1 - 0.8 * max(_vanished(x), 0.8 * x.hears("noconnect")))
+    excuse = max(locks(x), connections(x), cache_memory(x), _silent(x), _dead(x), 0.7 * _burns(x), 0.9 * _storm(x), _slow_itself(x))
+    gone = max(_vanished(x), 0.8 * x.hears("noconnect"), _ramp(x.failing("timeout"), 0.45, 0.7))
+    return slow * (1 - 0.8 * excuse) * (1 - 0.8 * gone)
 
 
 def partition(x: Suspect) -> float:
     """Callers get no connection or no answer, nothing arrives, and yet it is alive and well."""
     unconnected = max(_ramp(x.failing("noconnect", "unreachable"), 0.03, 0.2), 0.8 * x.hears("noconnect"))
     lost = max(unconnected, _ramp(x.failing("timeout"), 0.1, 0.5) * _vanished(x))
-    return lost * (1 - _silent(x)) * (1 - _dead(x)) * (1 - max(locks(x), connections(x)))
+    excuse = max(locks(x), connections(x)) * (1 - _ramp(_lost_share(x), 0.85, 1.0))
+    return lost * (0.4 + 0.6 * _ramp(_lost_share(x), 0.6, 0.95)) * (1 - _silent(x)) * (1 - _dead(x)) * (1 - excuse)
+
+
+def _lost_share(x: Suspect) -> float:
+    """Of all calls to it, the share that fails."""
+    calls = [(e.calls.rate.after, e.calls.errors.after) for e in x.incoming if e.calls.rate.after > 0]
+    sent = sum(rate for rate, _ in calls)
+    return sum(rate * errors for rate, errors in calls if not math.isnan(errors)) / sent if sent else 0.0
 
 
 def _told_of(x: Suspect, sign: str) -> float:
@@ -146,17 +337,31 @@ def _told_of(x: Suspect, sign: str) -> float:
 
 def connections(x: Suspect) -> float:
     """A database that has no slot left."""
-    return min(1.0, 0.7 * _told_of(x, "toomany") + 0.4 * _ramp(x.signals.slots.after, 0.8, 0.98))
+    elsewhere = x.shows((*x.logs, *x.near), r"too many connections for role")
+    return (x.signals.kind == "postgres") * min(1.0, 0.7 * _told_of(x, "toomany") + 0.4 * _ramp(x.signals.slots.after, 0.8, 0.98)) * (
+        1 - 0.7 * elsewhere)
 
 
 def locks(x: Suspect) -> float:
     """Sessions of a database wait for each other."""
-    return min(1.0, 0.7 * _ramp(x.signals.locks.growth, 0.5, 2) + 0.4 * _told_of(x, "lockwait"))
+    waits = min(1.0, 0.7 * _ramp(x.signals.locks.growth, 0.5, 2) + 0.4 * _told_of(x, "lockwait"))
+    return waits * (1 - 0.7 * x.shows(x.logs, _ON_ROWS)) * (1 - 0.6 * _ramp(_lost_share(x), 0.9, 1.0))
+
+
+def row_lock(x: Suspect) -> float:
+    """Sessions of a database wait for a transaction of another."""
+    return x.shows(x.logs, _ON_ROWS) * (1 - 0.8 * _ramp(_lost_share(x), 0.85, 1.0))
 
 
 def cache_memory(x: Suspect) -> float:
     """A cache that is full refuses commands."""
-    return min(1.0, 0.7 * _told_of(x, "oomcmd") + 0.4 * _ramp(x.signals.full.after, 0.85, 0.99))
+    full = min(1.0, 0.7 * _told_of(x, "oomcmd") + 0.4 * _ramp(x.signals.full.after, 0.85, 0.99))
+    return full * (1 - 0.7 * _ramp(x.signals.evicted.growth, 1, 8))
+
+
+def cache_flush(x: Suspect) -> float:
+    """Nothing is left of what a cache held, streams and groups included, though it has room."""
+    return telltale(FAULTS["dependency.cache_flush"])(x) * (1 - 0.8 * _ramp(x.signals.full.after, 0.85, 0.99))
 
 
 def credential(x: Suspect) -> float:
@@ -206,12 +411,14 @@ def retry_storm(x: Suspect) -> float:
     return min(1.0, repeats * (0.55 + 0.5 * changed) + 0.5 * changed * x.says("retrying"))
 
 
-SIGNATURES: Mapping[str, Callable[[Suspect], float]] = {
+_WRITTEN: Mapping[str, Callable[[Suspect], float]] = {
     "process.crash": crash,
     "resource.memory_leak": memory_leak,
     "resource.file_descriptors": file_descriptors,
     "dependency.connections": connections,
     "dependency.lock": locks,
+    "dependency.row_lock": row_lock,
+    "dependency.cache_flush": cache_flush,
     "dependency.cache_memory": cache_memory,
     "configuration.credential": credential,
     "application.retry_storm": retry_storm,
@@ -220,5 +427,33 @@ SIGNATURES: Mapping[str, Callable[[Suspect], float]] = {
     "process.hang": hang,
     "network.partition": partition,
     "network.latency": latency,
+    "configuration.memory_limit": memory_limit,
+    "configuration.stream": stream,
+    "application.slow_release": slow_release,
+    "application.blocking_call": blocking_call,
+    "application.deadlock": deadlock,
+    "application.repeated_queries": repeated_queries,
+    "resource.cpu_throttle": cpu_throttle,
+    "resource.thread_leak": thread_leak,
+    "resource.file_leak": file_leak,
+    "network.loss": loss,
+    "network.one_way": one_way,
+    "network.refusal": refusal,
+    "network.reset": reset,
+    "network.proxy_unavailable": proxy_unavailable,
+    "dependency.slow_writes": slow_writes,
+    "dependency.expensive_report": expensive_report,
+    "dependency.cache_slow_commands": slow_commands,
+    "dependency.cache_eviction": cache_eviction,
+    "traffic.surge": surge,
+    "traffic.scraper": scraper,
+    "traffic.slow_clients": slow_clients,
+    "network.truncation": _on_the_way(telltale(FAULTS["network.truncation"])),
+    "network.corruption": _on_the_way(telltale(FAULTS["network.corruption"])),
+}
+
+SIGNATURES: Mapping[str, Callable[[Suspect], float]] = {
+    **_WRITTEN,
+    **{label: telltale(fault) for label, fault in FAULTS.items() if label not in _WRITTEN},
 }
 """By fault label: first those that a component shows itself, last those that only others can tell of."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from chaosgym.incident.findings import EventFinding, Findings, LogFinding
 from chaosgym.telemetry.signals import ComponentSignals, EdgeSignals
 
-__all__ = ["Suspect", "loud", "suspects"]
+__all__ = ["Suspect", "loud", "matcher", "suspects"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Suspect:
     """Its own new or surging templates."""
     told: tuple[LogFinding, ...]
     """What others logged about it."""
+    near: tuple[LogFinding, ...]
+    """What those who call it logged, about it or about nobody by name."""
     everyone: Mapping[str, ComponentSignals]
     """All components by name."""
     answers: Mapping[str, tuple[LogFinding, ...]]
@@ -36,6 +40,12 @@ class Suspect:
     def hears(self, sign: str) -> float:
         """0 to 1: how loudly others log this sign about it."""
         return loud(self.told, sign)
+
+    def shows(self, logs: tuple[LogFinding, ...], pattern: str) -> float:
+        """0 to 1: how many more lines match than before; three are as loud as it gets."""
+        match = matcher(pattern)
+        more = (log.after - log.before for log in logs if log.after > log.before and match(f"{log.template} {log.example}"))
+        return min(1.0, sum(more) / 3)
 
     def happened(self, *names: str) -> bool:
         """Whether one of these events happened to it in the incident window."""
@@ -56,12 +66,21 @@ def suspects(findings: Findings) -> list[Suspect]:
             outgoing=tuple(edge for edge in edges if edge.source == name),
             logs=tuple(log for log in findings.logs if log.component == name),
             told=tuple(log for log in findings.logs if log.peer == name),
+            near=tuple(
+                log for log in findings.logs if log.peer in ("", name) and (log.component, name) in findings.signals.edges
+            ),
             everyone=findings.signals.components,
             answers={e.target: tuple(log for log in findings.logs if log.component == e.target) for e in edges if e.source == name},
             events=tuple(event for event in findings.events if event.component == name and event.seconds >= 0),
         )
         for name, signals in findings.signals.components.items()
     ]
+
+
+@cache
+def matcher(pattern: str) -> Callable[[str], object]:
+    """Searches for a regular expression, whatever the case of letters."""
+    return re.compile(pattern, re.IGNORECASE).search
 
 
 def loud(logs: tuple[LogFinding, ...], sign: str) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chaosgym.agents.shortcuts import SHORTCUTS
 from chaosgym.errors import InputError
 from chaosgym.evaluation.row import Row
 
@@ -26,6 +27,11 @@ class Lineup:
     def everyone(self) -> dict[str, tuple[Row, ...]]:
         """Agents and rails."""
         return {**self.agents, **self.rails}
+
+    @property
+    def pictured(self) -> dict[str, tuple[Row, ...]]:
+        """Without the shortcuts, which tables and the ceiling show: a picture of a dozen agents shows none."""
+        return {**self.agents, **{name: rows for name, rows in self.rails.items() if name not in SHORTCUTS}}
 
 
 def line_up(results: Sequence[EvaluationResult]) -> Lineup:

@@ -140,7 +140,7 @@ def _bars(lineup: Lineup) -> str:
         return _without_plots("How often right")
     from chaosgym.evaluation.figures import accuracy_figure, to_svg
 
-    svg = to_svg(accuracy_figure(lineup.everyone, list(lineup.rails)), "bars", "Accuracy of all agents, with intervals")
+    svg = to_svg(accuracy_figure(lineup.pictured, list(lineup.rails)), "bars", "Accuracy of all agents, with intervals")
     caption = "Share of right answers with Wilson's 95 % intervals; rails in grey."
     return f"<section><h2>How often right</h2><figure>{svg}<figcaption>{caption}</figcaption></figure></section>"
 
@@ -161,7 +161,7 @@ def _curves(curves: Sequence[Curve]) -> str:
 def _faults(lineup: Lineup, focus: EvaluationResult) -> str:
     return (
         "<section><h2>Fault by fault</h2>"
-        f"{fault_heat(lineup.everyone)}"
+        f"{fault_heat(lineup.pictured)}"
         '<p class="note">Accuracy: the right fault at the right component; healthy episodes count when called healthy.</p>'
         f"<details><summary>What {escape(focus.agent)} takes for what</summary>{confusion_heat(focus.rows)}"
         '<p class="note">Shares of each line; the green diagonal is the right fault, whatever the component.</p></details></section>'

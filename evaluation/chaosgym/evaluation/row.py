@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from chaosgym.diagnosis import MAX_CAUSES, Cause, Diagnosis, parse_diagnosis
 from chaosgym.document import Strict
 from chaosgym.rewards import score
-from chaosgym.taxonomy import FAULT_TYPES, HEALTHY
+from chaosgym.taxonomy import HEALTHY, find
 from chaosgym.truth import Truth
 
 __all__ = ["INVALID", "OTHER", "Pair", "Row", "make_row"]
@@ -83,7 +83,7 @@ class Row(Strict):
         if not self.valid:
             return INVALID
         label = self.named[0].fault if self.named else HEALTHY
-        return label if label in FAULT_TYPES or label == HEALTHY else OTHER
+        return label if label == HEALTHY or find(label) is not None else OTHER
 
 
 def make_row(agent: str, episode: str, truth: Truth, components: Collection[str], answer: str, seconds: float) -> Row:

@@ -2,7 +2,8 @@
 
     episodes ──> scorable cases ──> agent.diagnose in batches ──> rows ──> EvaluationResult
 
-Rails answer the same incidents. They know nothing (null, majority), everything (oracle), or the best simple heuristic (rules).
+Rails answer the same incidents. They know nothing (null, majority), everything (oracle), the best simple heuristic (rules), or one
+line of folklore (the shortcuts).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chaosgym.agents import Agent, MajorityAgent, NullAgent, OracleAgent, RulesAgent, right_answer
+from chaosgym.agents.shortcuts import SHORTCUTS
 from chaosgym.episode import Episode, read_episode
 from chaosgym.errors import InfrastructureError, InputError, did_you_mean
 from chaosgym.evaluation.provenance import make_provenance
@@ -23,10 +25,10 @@ from chaosgym.evaluation.row import Row, make_row
 from chaosgym.incident import Incident, compile_incident
 from chaosgym.truth import Truth, read_truth
 
-__all__ = ["RAILS", "Case", "evaluate", "load_cases"]
+__all__ = ["RAILS", "Case", "answer_cases", "evaluate", "load_cases", "make_rail"]
 
-RAILS = ("oracle", "rules", "majority", "null")
-"""Beside every agent, the best first."""
+RAILS = ("oracle", "rules", "majority", "null", *SHORTCUTS)
+"""Beside every agent: the best first, then the shortcuts."""
 DEFAULT_BUDGET = 700
 _EXAMPLES = 6
 
@@ -58,12 +60,12 @@ def evaluate(
     budget = getattr(getattr(agent, "format", None), "budget", DEFAULT_BUDGET)
     cases, excluded = load_cases(episodes, seed, budget)
     fitted = load_cases(train, seed, budget)[0] if train and "majority" in rails else cases
-    beside = {name: _make_rail(name, cases, fitted, seed) for name in rails if name != agent.name}
-    rows = {rail.name: _answer(rail, cases, batch_size) for rail in beside.values()}
+    beside = {name: make_rail(name, cases, fitted, seed) for name in rails if name != agent.name}
+    rows = {rail.name: answer_cases(rail, cases, batch_size) for rail in beside.values()}
     ids = [case.episode.header.id for case in cases]
     return EvaluationResult(
         agent=agent.name,
-        rows=_answer(agent, cases, batch_size),
+        rows=answer_cases(agent, cases, batch_size),
         rails=rows,
         excluded=excluded,
         examples=_examples(cases),
@@ -109,20 +111,25 @@ def load_cases(episodes: Sequence[Path], seed: int = 0, budget: int = DEFAULT_BU
     return list(cases.values()), Excluded(unscorable=unscorable, invisible=tuple(invisible))
 
 
-def _make_rail(name: str, cases: Sequence[Case], fitted: Sequence[Case], seed: int) -> Agent:
+def make_rail(name: str, cases: Sequence[Case], fitted: Sequence[Case], seed: int) -> Agent:
+    """The rail of that name for `cases`; `majority` learns from `fitted`. Raises InputError for an unknown one."""
     make: Mapping[str, Callable[[], Agent]] = {
         "oracle": lambda: OracleAgent((case.incident, case.truth) for case in cases),
         "rules": RulesAgent,
         "majority": lambda: MajorityAgent(((case.incident, right_answer(case.truth)) for case in fitted), seed),
         "null": NullAgent,
+        **SHORTCUTS,
     }
     if name not in make:
         raise InputError(f"unknown rail {name!r}{did_you_mean(name, make)}; known: {', '.join(RAILS)}")
     return make[name]()
 
 
-def _answer(agent: Agent, cases: Sequence[Case], batch_size: int) -> tuple[Row, ...]:
-    """Rows in the order of `cases`; reports of like length share a batch, so that a model pads little."""
+def answer_cases(agent: Agent, cases: Sequence[Case], batch_size: int = 16) -> tuple[Row, ...]:
+    """What `agent` answers, scored, in the order of `cases`; reports of like length share a batch, so that a model pads little.
+
+    Raises InputError when it gives another number of answers than there are incidents.
+    """
     order = sorted(range(len(cases)), key=lambda i: (len(cases[i].incident.compact), i))
     rows: dict[int, Row] = {}
     for at in range(0, len(order), batch_size):

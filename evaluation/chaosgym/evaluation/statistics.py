@@ -4,6 +4,7 @@
     clustered          interval of a mean, episodes of one scenario alike
     mcnemar            are two agents different on the same episodes: exact p
     paired_bootstrap   interval of the difference between two agents on the same episodes
+    pass_at_k          how likely one of k tries is right
 
 All intervals are of 95 % unless told otherwise.
 """
@@ -18,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEVEL", "Interval", "clustered", "mcnemar", "paired_bootstrap", "student_quantile", "wilson"]
+__all__ = ["LEVEL", "Interval", "clustered", "mcnemar", "paired_bootstrap", "pass_at_k", "student_quantile", "wilson"]
 
 LEVEL = 0.95
 """Share of intervals that hold the true value."""
@@ -114,6 +115,17 @@ def mcnemar(only_a: int, only_b: int) -> float:
     n = only_a + only_b
     tail = sum(math.comb(n, k) for k in range(min(only_a, only_b) + 1))
     return min(1.0, 2 * tail / 2**n)
+
+
+def pass_at_k(n: int, right: int, k: int) -> float | None:
+    """How likely one of `k` tries is right at least, when `right` of `n` were; None with fewer than `k` tries.
+
+    1 - C(n - right, k) / C(n, k): the share of all choices of k among the n tries that hold a right one, which is
+    unbiased, where 1 - (1 - right / n)^k is too low (Chen et al. 2021, "Evaluating Large Language Models Trained on Code", equation 1).
+    """
+    if not 0 <= right <= n or k < 1:
+        raise ValueError(f"{right} of {n} tries right, k {k}: right is 0 to n, and k at least 1")
+    return 1 - math.comb(n - right, k) / math.comb(n, k) if k <= n else None
 
 
 def paired_bootstrap(

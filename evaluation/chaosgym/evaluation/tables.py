@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from chaosgym.agents.shortcuts import SHORTCUTS
+from chaosgym.evaluation.ceiling import best_shortcuts
 from chaosgym.evaluation.measures import Measure, by_label, latency, measure, summarise
 from chaosgym.evaluation.row import Row
 from chaosgym.evaluation.statistics import Interval
@@ -81,6 +83,7 @@ def headline_table(agents: Mapping[str, Sequence[Row]]) -> Table:
     note = (
         "accuracy: the right fault at the right component, or healthy where nothing is broken. component, fault, both: broken episodes, "
         "first answer. False alarms: healthy episodes. [ ]: 95 % interval (Wilson). p50, p95: time to answer."
+        + "".join(f" {best.sentence[0].upper()}{best.sentence[1:]}." for best in best_shortcuts(agents))
     )
     return Table("Agents", head, rows, note)
 
@@ -142,7 +145,8 @@ def result_markdown(result: EvaluationResult) -> str:
     out = result.excluded
     left = f"{len(result.rows)} of {result.given} episodes scored; {len(out.unscorable)} unscorable, {len(out.invisible)} invisible"
     everyone = result.agents
-    tables = [headline_table(everyone), detail_table(result.agent, result.rows), split_table(everyone), fault_table(everyone)]
+    few = {name: rows for name, rows in everyone.items() if name == result.agent or name not in SHORTCUTS}
+    tables = [headline_table(everyone), detail_table(result.agent, result.rows), split_table(everyone), fault_table(few)]
     return "\n\n".join([f"## Evaluation of {result.agent}\n\n{left}", *(table.to_markdown() for table in tables if table)])
 
 

@@ -16,7 +16,7 @@ COMPARE_EXAMPLE = "Example: chaosgym compare runs/eval/sft runs/eval/grpo"
 
 
 def evaluate(
-    agent: Annotated[str, typer.Argument(help="rules, null, random, most-errors, latest-deploy or slm:MODEL (a folder or a hub id).")],
+    agent: Annotated[str, typer.Argument(help="rules, a shortcut (as grep), null, random or slm:MODEL (a folder or a hub id).")],
     episodes: Annotated[Path, typer.Option(help="A folder of recorded episodes.")],
     out: Annotated[Path | None, typer.Option(help="Write result.json, episodes.jsonl, report.md and report.html into this folder.")] = None,
     train: Annotated[Path | None, typer.Option(help="Episodes that the rail `majority` learns from; by default those judged.")] = None,
@@ -24,7 +24,7 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="Incidents that a model answers at a time.")] = 16,
     as_json: JsonOption = False,
 ) -> None:
-    """Evaluate an agent on recorded episodes, with the oracle, null, majority and rules beside it."""
+    """Evaluate an agent on recorded episodes, with the oracle, rules, majority, null and one-line shortcuts beside it."""
     from chaosgym.agents import make_agent
     from chaosgym.episode import list_episodes
     from chaosgym.evaluation import evaluate as evaluate_agent

@@ -6,11 +6,12 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["JsonOption", "print_json", "print_rows", "talk"]
+__all__ = ["JsonOption", "print_json", "print_rows", "talk", "write_new"]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
 """The same on every command that reports."""
@@ -24,6 +25,19 @@ def print_json(value: Any) -> None:
 def talk(text: str) -> None:
     """A line for people, on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a file that is not there yet. InputError when it is, or when it cannot be written."""
+    from chaosgym.errors import InputError
+
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise InputError(f"{path}: exists already; give another name or remove it first") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); check the folder and its permissions") from error
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from importlib.metadata import version
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from chaosgym.cli import apps, doctor, episodes, evaluate, faults, record, run, scenario, train
 from chaosgym.cli.output import talk
@@ -17,6 +19,15 @@ from chaosgym.extras import install_line
 __all__ = ["main", "make_program"]
 
 _START = "Start with: chaosgym doctor, then: chaosgym run process-crash"
+_ALIASES = {"fault": "faults"}
+"""Nouns that people write instead of ours; help does not list them."""
+
+
+class _Program(TyperGroup):
+    """The top of the command line."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        return super().resolve_command(ctx, [_ALIASES.get(args[0], args[0]), *args[1:]])
 
 
 def _show_version(wanted: bool) -> None:
@@ -27,14 +38,22 @@ def _show_version(wanted: bool) -> None:
 
 def _global_options(
     show: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")] = False,
+    faults: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE.py", help="A fault of your own, for this command; may be repeated.")
+    ] = None,
 ) -> None:
     """Break real services, record what happens, and train language models to say why."""
+    if faults:
+        from chaosgym.faults.own import load_file
+
+        for path in faults:
+            load_file(path)
 
 
 def make_program() -> typer.Typer:
     """All commands, in the order of a first visit."""
     program = typer.Typer(
-        no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=_START,
+        cls=_Program, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=_START,
     )
     program.callback()(_global_options)
     program.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)

@@ -42,10 +42,12 @@ def record(
     from chaosgym.recording.pool import LocalPool
     from chaosgym.recording.record import plan_tasks
     from chaosgym.recording.record import record as record_tasks
-    from chaosgym.scenarios import find_scenarios, load_app
+    from chaosgym.scenarios import find_scenarios, load_app, refuse_impossible
 
     found = find_scenarios(scenarios)
     apps = {name: load_app(app or name) for name in {scenario.spec.app for scenario in found}}
+    for scenario in found:
+        refuse_impossible(scenario, apps[scenario.spec.app])
     tasks = plan_tasks(found, apps, episodes, seed, _read_split(split))
     with LocalPool(min(workers, len(tasks)), namespaces=namespaces) as pool, recording_bar(len(tasks)) as on_done:
         summary = record_tasks(tasks, pool, out, on_done)

@@ -33,10 +33,11 @@ def run(
     """Run one scenario on real processes, then print the report, what an agent says to it and the truth."""
     from chaosgym.agents import make_agent
     from chaosgym.recording.pool import LocalPool
-    from chaosgym.scenarios import load_app, load_scenario
+    from chaosgym.scenarios import load_app, load_scenario, refuse_impossible
 
     chosen, judge = load_scenario(scenario), make_agent(agent)
     application = load_app(app or chosen.spec.app)
+    refuse_impossible(chosen, application)
     began = time.monotonic()
 
     def progress(phase: str, detail: str) -> None:

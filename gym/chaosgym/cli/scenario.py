@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from os.path import relpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chaosgym.cli.output import JsonOption, print_json, print_rows, talk
+from chaosgym.cli.live import check_live
+from chaosgym.cli.output import JsonOption, print_json, print_rows, talk, write_new
+from chaosgym.cli.profile import PROFILE_EXAMPLE, profile
 
 if TYPE_CHECKING:
-    from chaosgym.gates import Verdict
     from chaosgym.scenario import Scenario
 
 __all__ = ["group"]
 
 group = typer.Typer(help="What to break and when.", no_args_is_help=True, rich_markup_mode=None)
 
-_NEW = """\
-apiVersion: chaosgym.dev/v1
-kind: Scenario
-metadata:
-  name: {name}
-  title: The program behind {target} answers late
-  difficulty: medium
-  split: train
-spec:
-  app: {app}
-  workload: {{rate: 35}}
-  timeline: {{warmup: 300ms, baseline: 1.2s, incident: 1.8s}}
-  parameters:
-    delay: {{uniform: [80ms, 200ms]}}
-  faults:
-    - fault: network.latency
-      target: {target}
-      parameters: {{delay: "${{delay}}"}}
-  decoys:
-    - {{kind: deploy, probability: 0.5}}
-    - {{kind: traffic, probability: 0.3}}
-"""
+_DIFFICULTIES = ("easy", "medium", "hard")
 
 
 def _row(scenario: Scenario) -> dict[str, Any]:
@@ -70,41 +54,107 @@ def list_scenarios(
         print_rows(rows, ("name", "faults", "app", "difficulty", "split", "title"))
 
 
-@group.command("show", epilog="Example: chaosgym scenario show process-crash")
-def show_scenario(name: Annotated[str, typer.Argument(help="A shipped scenario or a YAML file.")], as_json: JsonOption = False) -> None:
-    """Show a scenario's document, or its resolved form with --json."""
-    from chaosgym.scenarios import load_scenario, scenario_path
+@group.command("show", epilog="Example: chaosgym scenario show --explain process-crash")
+def show_scenario(
+    name: Annotated[str, typer.Argument(help="A shipped scenario or a YAML file.")],
+    explained: Annotated[bool, typer.Option("--explain", help="Say in plain words what will happen and what counts as right.")] = False,
+    app: Annotated[str | None, typer.Option(help="With --explain: a YAML file to stand in for the application that it names.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a scenario's document, its resolved form with --json, or what will happen with --explain."""
+    from chaosgym.scenarios import load_app, load_scenario, refuse_impossible, scenario_path
+    from chaosgym.scenarios.explain import explain
 
     scenario = load_scenario(name)
+    text = scenario_path(name).read_text(encoding="utf-8").rstrip()
+    if explained:
+        application = load_app(app or scenario.spec.app)
+        refuse_impossible(scenario, application)
+        text = explain(scenario, application)
     if as_json:
-        print_json({**_row(scenario), "document": scenario.model_dump(mode="json", by_alias=True)})
+        row = {**_row(scenario), "document": scenario.model_dump(mode="json", by_alias=True)}
+        print_json({**row, "explanation": text} if explained else row)
     else:
-        print(scenario_path(name).read_text(encoding="utf-8").rstrip())
+        print(text)
 
 
-@group.command("new", epilog="Example: chaosgym scenario new slow-orders.yaml --target orders")
+@group.command("new", epilog="Example: chaosgym scenario new slow-orders.yaml --fault network.latency --target orders")
 def new_scenario(
     path: Annotated[Path, typer.Argument(help="The YAML file to write; its name becomes the scenario's.")],
-    app: Annotated[str, typer.Option(help="A shipped application.")] = "shop",
-    target: Annotated[str, typer.Option(help="The component that gets slow.")] = "orders",
+    app: Annotated[str | None, typer.Option(help="A shipped application or a YAML file; shop by default.")] = None,
+    fault: Annotated[str | None, typer.Option(help="What breaks, of `chaosgym faults list`; network.latency by default.")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="A component that breaks, one of a kind that the fault fits; of several one is drawn.")
+    ] = None,
+    difficulty: Annotated[str | None, typer.Option(metavar="easy|medium|hard", help="As you see it; medium by default.")] = None,
 ) -> None:
-    """Write a small valid scenario to start from; an existing file is never overwritten."""
-    from chaosgym.errors import InputError, did_you_mean
+    """Write a small valid scenario to start from; an existing file is never overwritten.
+
+    On a terminal it asks for what no option says. Numeric parameters of the fault get a range around their defaults.
+    """
+    from chaosgym.errors import InputError
+    from chaosgym.faults import fault_class
     from chaosgym.scenarios import load_app
+    from chaosgym.scenarios.draft import Draft, default_targets, draft_scenario, fitting_targets
+    from chaosgym.taxonomy import normalise
 
     if path.suffix not in (".yaml", ".yml"):
         raise InputError(f"{path}: a scenario's file ends in .yaml, as in {path.name or 'mine'}.yaml")
-    components = load_app(app).spec.components
-    if target not in components:
-        raise InputError(f"app '{app}' has no component '{target}'{did_you_mean(target, components)}; it has {', '.join(components)}")
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(_NEW.format(name=_name(path), app=app, target=target))
-    except FileExistsError as error:
-        raise InputError(f"{path}: exists already; give another name or remove it first") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); check the folder and its permissions") from error
-    talk(f"wrote {path}; check it with: chaosgym scenario check {path}")
+    if path.exists():  # before anything is asked
+        raise InputError(f"{path}: exists already; give another name or remove it first")
+    chosen = load_app(app or _ask("Application", "shop", load_app))
+    word = fault or _ask("Fault (`chaosgym faults list` names them)", "network.latency", lambda word: fault_class(normalise(word) or word))
+    kind = fault_class(normalise(word) or word)
+    draft = Draft(_name(path), chosen, kind, tuple(target or ()), "medium")
+    if not target:
+        fitting = fitting_targets(chosen, kind)
+        first = default_targets(draft)[0]
+        draft = replace(draft, targets=(_ask(f"Component, of {', '.join(fitting)}", first, partial(_one_of, "component", fitting)),))
+    word = difficulty or _ask("Difficulty, easy, medium or hard", "medium", partial(_one_of, "difficulty", _DIFFICULTIES))
+    draft = replace(draft, difficulty=_one_of("difficulty", _DIFFICULTIES, word))
+    write_new(path, draft_scenario(draft))
+    _tell_next(path, app)
+
+
+def _one_of(what: str, known: Sequence[str], word: str) -> str:
+    from chaosgym.errors import InputError, did_you_mean
+
+    if word not in known:
+        raise InputError(f"there is no {what} '{word}'{did_you_mean(word, known)}; one of {', '.join(known)}")
+    return word
+
+
+def _asks() -> bool:
+    """Whether somebody sits there who can answer."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _ask(question: str, default: str, check: Callable[[str], object]) -> str:
+    """Ask until the answer passes `check`; the default where nobody can be asked."""
+    from chaosgym.errors import InputError
+
+    if not _asks():
+        return default
+
+    def read(word: str) -> str:
+        try:
+            check(word)
+        except InputError as error:
+            raise typer.BadParameter(str(error)) from error
+        return word
+
+    return str(typer.prompt(question, default=default, value_proc=read, err=True))
+
+
+def _tell_next(path: Path, app: str | None) -> None:
+    from chaosgym.faults.own import loaded_files
+
+    program = " ".join(("chaosgym", *(f"--faults {relpath(file)}" for file in loaded_files())))
+    stand_in = f" --app {app}" if app is not None and app.endswith((".yaml", ".yml")) else ""
+    talk(f"wrote {path}; next:")
+    talk(f"  {program} scenario check {path}{stand_in}")
+    talk(f"  {program} scenario check --live {path}{stand_in}")
+    talk(f"  {program} run {path}{stand_in}")
 
 
 def _name(path: Path) -> str:
@@ -123,16 +173,21 @@ def check_scenarios(
     seeds: Annotated[int, typer.Option(min=1, help="With --live: how often each is run, broken and whole.")] = 5,
     workers: Annotated[int, typer.Option(min=1, max=64, help="With --live: sandboxes side by side.")] = 4,
     out: Annotated[Path, typer.Option(help="With --live: folder for the episodes; what is there already is kept.")] = Path("runs/gates"),
+    report: Annotated[Path | None, typer.Option(help="With --live: write all verdicts and figures into this Markdown file.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check scenarios: the documents, faults, parameters, targets and sandboxes; with --live also what really happens.
 
     Exit 1 when a scenario asks for the impossible or fails a gate, 2 when a document cannot be read.
     """
+    from chaosgym.errors import InputError
+
+    if report is not None and not live:
+        raise InputError(f"--report {report}: only what was run can be reported; add --live")
     names = [name for pattern in patterns or ["*"] for name in _expand(pattern)]
     rows, code = _static_rows(names, app)
     if live and not code:
-        _check_live(names, app, seeds, workers, out, as_json=as_json)
+        check_live(names, app, seeds, workers, out, report, as_json=as_json)
         return
     if as_json:
         print_json(rows)
@@ -161,38 +216,6 @@ def _static_rows(names: Sequence[str], app: str | None) -> tuple[list[dict[str, 
     return rows, code
 
 
-def _check_live(names: Sequence[str], app: str | None, seeds: int, workers: int, out: Path, *, as_json: bool) -> None:
-    from dataclasses import asdict
-
-    from chaosgym.cli.record import recording_bar
-    from chaosgym.gates import count_episodes, plan_exams, run_gates
-    from chaosgym.recording.pool import LocalPool
-    from chaosgym.scenarios import load_app, load_scenario
-
-    scenarios = [load_scenario(name) for name in names]
-    exams = plan_exams(scenarios, {name: load_app(app or name) for name in {s.spec.app for s in scenarios}}, seeds)
-    with LocalPool(workers) as pool, recording_bar(count_episodes(exams)) as on_done:
-        verdicts = run_gates(exams, pool, out, on_done)
-    if as_json:
-        print_json([{"name": f"{v.scenario}/{v.gate}", **asdict(v)} for v in verdicts])
-    else:
-        _print_verdicts(verdicts)
-    if any(verdict.passed is False for verdict in verdicts):
-        raise typer.Exit(1)
-
-
-def _print_verdicts(verdicts: Sequence[Verdict]) -> None:
-    """A table of all, then what failed and why."""
-    words = {True: "pass", False: "FAIL", None: "-"}
-    rows: dict[str, dict[str, Any]] = {}
-    for verdict in verdicts:
-        rows.setdefault(verdict.scenario, {"scenario": verdict.scenario})[verdict.gate] = words[verdict.passed]
-    print_rows(list(rows.values()), ("scenario", *dict.fromkeys(verdict.gate for verdict in verdicts)))
-    for verdict in verdicts:
-        if verdict.passed is False:
-            print(f"\n{verdict.scenario} fails {verdict.gate}: {verdict.evidence}\n  {verdict.advice}")
-
-
 def _expand(pattern: str) -> list[str]:
     """Names of shipped scenarios, or files, one by one, so that a broken file does not hide the others."""
     from glob import glob
@@ -202,3 +225,6 @@ def _expand(pattern: str) -> list[str]:
     if pattern.endswith((".yaml", ".yml")):
         return sorted(glob(pattern, recursive=True)) or [pattern]
     return [scenario.metadata.name for scenario in find_scenarios(pattern)]
+
+
+group.command("profile", epilog=PROFILE_EXAMPLE)(profile)

@@ -1,4 +1,4 @@
-"""The faults that chaosgym knows, by label; `chaosgym.faults.base` says what a fault is."""
+"""The faults that chaosgym knows, by label; `chaosgym.faults.base` says what a fault is, `.own` how a user adds one."""
 
 from __future__ import annotations
 
@@ -8,31 +8,104 @@ from typing import Any
 from pydantic import ValidationError
 
 from chaosgym.errors import InputError, did_you_mean
-from chaosgym.faults.application import BadDeploy, RetryStorm
+from chaosgym.faults.application import (
+    BadDeploy,
+    BlockingCall,
+    ConnectionLeak,
+    Deadlock,
+    IncompatibleAnswer,
+    RepeatedQueries,
+    RetryStorm,
+    SlowRelease,
+)
 from chaosgym.faults.base import Fault
-from chaosgym.faults.configuration import Credential
-from chaosgym.faults.dependency import CacheMemory, Connections, Lock
-from chaosgym.faults.network import Latency, Partition
-from chaosgym.faults.process import Crash, Hang
-from chaosgym.faults.resource import Cpu, FileDescriptors, MemoryLeak
+from chaosgym.faults.cache import CacheClients, CacheEviction, CacheFlush, CachePassword, CachePermission, CacheReadOnly, SlowCommands
+from chaosgym.faults.configuration import (
+    BodyLimit,
+    Credential,
+    DatabaseName,
+    DebugLogging,
+    FeatureFlag,
+    HostName,
+    MemoryLimit,
+    MissingVariable,
+    Port,
+    RateLimit,
+    Route,
+    Stream,
+    Timeout,
+)
+from chaosgym.faults.data import (
+    CacheCorruption,
+    CacheType,
+    Constraint,
+    MissingColumn,
+    MissingTable,
+    NotNull,
+    PoisonMessage,
+    SequenceReset,
+)
+from chaosgym.faults.database import (
+    DatabaseCrash,
+    ExpensiveReport,
+    PasswordRotation,
+    Privilege,
+    ReadOnly,
+    RoleConnections,
+    SequenceExhausted,
+    SlowWrites,
+)
+from chaosgym.faults.dependency import CacheMemory, Connections, Lock, RowLock
+from chaosgym.faults.network import (
+    Corruption,
+    Latency,
+    Loss,
+    OneWay,
+    Partition,
+    Refusal,
+    Reset,
+    Truncation,
+    Unavailable,
+)
+from chaosgym.faults.own import own_faults
+from chaosgym.faults.process import Crash, CrashLoop, Hang, SlowStart
+from chaosgym.faults.resource import Cpu, CpuThrottle, FileDescriptors, FileLeak, MemoryLeak, ThreadLeak
+from chaosgym.faults.traffic import LargeRequests, Probing, Scraper, SlowClients, Surge
 from chaosgym.sandbox.base import Capability
 
-__all__ = ["FAULTS", "fault_class", "make_fault", "refusal"]
+__all__ = ["FAULTS", "all_faults", "fault_class", "make_fault", "refusal"]
 
 FAULTS: dict[str, type[Fault]] = {
     fault.label: fault
     for fault in (
-        Crash, Hang, Cpu, MemoryLeak, FileDescriptors, Latency, Partition,
-        Connections, Lock, CacheMemory, Credential, BadDeploy, RetryStorm,
+        Crash, Hang, CrashLoop, SlowStart,
+        Cpu, MemoryLeak, FileDescriptors, CpuThrottle, FileLeak, ThreadLeak,
+        Latency, Partition, Loss, OneWay, Refusal, Reset, Truncation, Corruption, Unavailable,
+        Connections, Lock, RowLock, RoleConnections, ReadOnly, SequenceExhausted, Privilege, PasswordRotation, SlowWrites,
+        ExpensiveReport, DatabaseCrash,
+        CacheMemory, CacheReadOnly, CachePassword, CachePermission, CacheClients, CacheEviction, CacheFlush, SlowCommands,
+        Credential, DatabaseName, Port, HostName, Route, Timeout, RateLimit, BodyLimit, DebugLogging, MissingVariable, FeatureFlag,
+        Stream, MemoryLimit,
+        BadDeploy, RetryStorm, BlockingCall, SlowRelease, Deadlock, RepeatedQueries, ConnectionLeak, IncompatibleAnswer,
+        MissingColumn, MissingTable, SequenceReset, Constraint, NotNull, CacheType, CacheCorruption, PoisonMessage,
+        Surge, Scraper, Probing, SlowClients, LargeRequests,
     )
 }
 
 
+def all_faults() -> dict[str, type[Fault]]:
+    """Those of chaosgym, then those of users' own that are installed or loaded from a file."""
+    return FAULTS | own_faults()
+
+
 def fault_class(label: str) -> type[Fault]:
     """The class behind a label. Raises InputError with the nearest one."""
-    if label not in FAULTS:
-        raise InputError(f"there is no fault {label!r}{did_you_mean(label, FAULTS)}; `chaosgym faults list` names them all")
-    return FAULTS[label]
+    if label in FAULTS:  # without a look at what is installed
+        return FAULTS[label]
+    known = all_faults()
+    if label not in known:
+        raise InputError(f"there is no fault {label!r}{did_you_mean(label, known)}; `chaosgym faults list` names them all")
+    return known[label]
 
 
 def make_fault(label: str, target: str, parameters: Mapping[str, Any] | None = None) -> Fault:

@@ -33,12 +33,12 @@ class FaultParameters(BaseModel):
 class Symptom:
     """Something that must change in the telemetry, from the baseline to the incident window.
 
-    `signal` is one of errors, latency, rate, cpu, memory, files, connections, down, log (then
+    `signal` is one of errors, latency, rate, cpu, memory, files, threads, connections, evictions, down, log (then
     `pattern` is a regular expression that log lines match in the incident but not in the baseline).
     """
 
     where: Literal["component", "callers", "edge"]
-    signal: Literal["errors", "latency", "rate", "cpu", "memory", "files", "connections", "down", "log"]
+    signal: Literal["errors", "latency", "rate", "cpu", "memory", "files", "threads", "connections", "evictions", "down", "log"]
     direction: Literal["up", "down"] = "up"
     pattern: str = ""
 
@@ -47,7 +47,11 @@ class Fault(ABC):
     """One fault on one target; see the module docstring."""
 
     label: ClassVar[str]
-    """`family.type`, a key of `chaosgym.taxonomy.FAULT_TYPES`."""
+    """`family.type`, a key of `chaosgym.taxonomy.FAULT_TYPES`, or a new one for a fault of your own."""
+    summary: ClassVar[str] = ""
+    """What went wrong, in one sentence; of a fault of your own (the shipped ones have theirs in the taxonomy)."""
+    synonyms: ClassVar[tuple[str, ...]] = ()
+    """What else people call it; likewise."""
     kinds: ClassVar[frozenset[str]]
     """Component kinds it fits: gateway, service, worker, postgres, redis."""
     needs: ClassVar[frozenset[Capability]]

@@ -4,7 +4,7 @@
 
 The class is tried on a sandbox that acts on nothing (`chaosgym.faults.double`): whichever of its calls
 fails, `heal` has to leave the sandbox as it was, twice over and in silence. That the fault breaks
-something is for a test on a real sandbox to see.
+something is for a test on a real sandbox to see. On the command line: `chaosgym faults check FILE.py`.
 """
 
 from __future__ import annotations
@@ -17,30 +17,44 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from chaosgym.errors import FaultError, InfrastructureError
+from chaosgym.errors import FaultError, InfrastructureError, InputError
 from chaosgym.faults.base import Fault, FaultParameters
 from chaosgym.faults.double import RecordingSandbox
 from chaosgym.sandbox.base import Capability
-from chaosgym.taxonomy import FAULT_TYPES
+from chaosgym.taxonomy import declared_type, find, type_problem
 
 __all__ = ["problems"]
 
 _KINDS = frozenset({"gateway", "service", "worker", "postgres", "redis"})
 _TELLTALE = re.compile(r"chaos|fault|inject|toxic|\btest|broken|buggy|wrong|defect", re.IGNORECASE)
 _HEAL_TIMEOUT = 10.0
+_VERIFY_TIMEOUT = 0.05
+"""Nothing happens on the double, so nothing is worth waiting for."""
+_BUGS = (AttributeError, LookupError, NameError, TypeError, ValueError)
+"""What the code of a fault raises when it is wrong in itself."""
+_DECLARED = ("label", "kinds", "needs", "symptoms", "Parameters")
 
 
 async def problems(fault: type[Fault], parameters: Mapping[str, Any] | None = None) -> list[str]:
     """Everything that is wrong with `fault`, a sentence each; `parameters` are those it cannot do without."""
-    found = [*_declaration_problems(fault), *_parameter_problems(fault, dict(parameters or {}))]
+    found = [*_missing(fault)] or [*_declaration_problems(fault), *_parameter_problems(fault, dict(parameters or {}))]
     if found:
         return found
     return [problem for target in _targets(fault) for problem in await _behaviour_problems(fault, target, dict(parameters or {}))]
 
 
+def _missing(fault: type[Fault]) -> Iterator[str]:
+    """What the class does not have at all, so that nothing else can be asked of it."""
+    absent = [name for name in _DECLARED if not hasattr(fault, name)]
+    if absent:
+        yield f"no {', '.join(absent)}; `chaosgym faults new` writes a class that has everything"
+    if inspect.isabstract(fault):
+        yield f"no {', '.join(sorted(fault.__abstractmethods__))}; a fault has inject, verify and heal"
+
+
 def _declaration_problems(fault: type[Fault]) -> Iterator[str]:
-    if fault.label not in FAULT_TYPES:
-        yield f"label {fault.label!r} is not in chaosgym.taxonomy; add a FaultType there first"
+    if find(fault.label) is None:
+        yield from _own_type_problems(fault)
     if not _own_doc(fault):
         yield "no docstring: say what happens in reality and what an operator sees"
     if not fault.kinds or fault.kinds - _KINDS:
@@ -54,6 +68,15 @@ def _declaration_problems(fault: type[Fault]) -> Iterator[str]:
             yield f"{symptom}: a pattern belongs to the signal 'log', and only there"
         elif symptom.pattern:
             yield from _pattern_problems(symptom.pattern)
+
+
+def _own_type_problems(fault: type[Fault]) -> Iterator[str]:
+    try:
+        problem = type_problem(declared_type(fault))
+    except InputError as error:
+        problem = str(error)
+    if problem is not None:
+        yield problem
 
 
 def _pattern_problems(pattern: str) -> Iterator[str]:
@@ -126,12 +149,25 @@ class _Trial:
         except (InfrastructureError, OSError) as error:
             if fail_at is None and isinstance(error, FaultError):
                 return [f"inject on {self.target!r} refuses a component of a kind that it declares: {error}"]
+        except _BUGS as error:
+            return [f"inject on {self.target!r} raises {type(error).__name__}: {error}"]
         made = len(sandbox.calls)
         found = list(self._call_problems(sandbox))
         if fail_at is None:
             self.calls = made
+            found += await self._verify(fault, sandbox)
         what = "heal" if fail_at is None else f"heal after call {fail_at} of inject failed{' having taken effect' if takes_effect else ''}"
         return [*found, *await self._heal(fault, sandbox, what)]
+
+    async def _verify(self, fault: Fault, sandbox: RecordingSandbox) -> list[str]:
+        """Whether it can be run; that it finds the fault in force is more than the double can show."""
+        try:
+            await asyncio.wait_for(fault.verify(sandbox), _VERIFY_TIMEOUT)
+        except (AttributeError, NameError, TypeError) as error:
+            return [f"verify on {self.target!r} raises {type(error).__name__}: {error}"]
+        except Exception:  # noqa: BLE001 - it says in its own way that it sees nothing, and nothing is there
+            return []
+        return []
 
     def _call_problems(self, sandbox: RecordingSandbox) -> Iterator[str]:
         used = {capability for capability, _, _ in sandbox.calls}
@@ -148,7 +184,7 @@ class _Trial:
                 await asyncio.wait_for(fault.heal(sandbox), _HEAL_TIMEOUT)
             except TimeoutError:
                 return [f"{what}{turn} on {self.target!r} takes longer than {_HEAL_TIMEOUT:g} s"]
-            except (InfrastructureError, OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+            except (InfrastructureError, OSError, *_BUGS) as error:
                 return [f"{what}{turn} on {self.target!r} raises {type(error).__name__}: {error}"]
             if sandbox.residue:
                 return [f"{what}{turn} on {self.target!r} leaves {sandbox.residue}"]

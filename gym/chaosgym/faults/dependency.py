@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from chaosgym.errors import FaultError
 from chaosgym.faults.base import Fault, FaultParameters, Symptom
 from chaosgym.faults.login import Login, draw_job, end, quoted
+from chaosgym.faults.statements import real_table
 from chaosgym.faults.undo import unless_dead
 from chaosgym.sandbox.base import Capability, Sandbox
 from chaosgym.units import Name
@@ -19,7 +20,7 @@ from chaosgym.units import Name
 if TYPE_CHECKING:
     from chaosgym.faults.login import Connection
 
-__all__ = ["CacheMemory", "Connections", "Lock"]
+__all__ = ["CacheMemory", "Connections", "Lock", "RowLock", "pairs"]
 
 _LOOK_EVERY = 0.01
 _FILL_TIMEOUT = 5.0
@@ -125,23 +126,13 @@ class Connections(Fault):
             await self._login.drop(sandbox, self.target)
 
 
-class Lock(Fault):
-    """A migration holds an ACCESS EXCLUSIVE lock on a table, and does not come to its end.
+class OpenTransaction(Fault):
+    """A job has begun a transaction that takes a lock, and does not end it."""
 
-    Every statement on that table waits behind it until its caller gives up; other tables are as fast
-    as ever, and the server is idle.
-    """
-
-    label = "dependency.lock"
     kinds = frozenset({"postgres"})
     needs: ClassVar[frozenset[Capability]] = frozenset({"sql"})
-    symptoms = (
-        Symptom("component", "log", pattern=r"still waiting for|canceling statement"),
-        Symptom("callers", "latency"),
-        Symptom("callers", "errors"),
-        Symptom("callers", "log", pattern=r"(?i)timed? ?out"),
-        Symptom("edge", "errors"),
-    )
+    statement: ClassVar[str]
+    """What takes the lock, with the table in braces."""
 
     class Parameters(FaultParameters):
         table: Name
@@ -153,10 +144,7 @@ class Lock(Fault):
         self._session: Connection | None = None
 
     def _table(self, sandbox: Sandbox) -> str:
-        tables = sandbox.plan.components[self.target].tables
-        if self.parameters.table not in tables:
-            raise FaultError(f"{self.label}: {self.target!r} has no table {self.parameters.table!r}; it has {', '.join(tables) or 'none'}")
-        return tables[self.parameters.table]
+        return real_table(sandbox, self.target, self.parameters.table, self.label)
 
     async def inject(self, sandbox: Sandbox) -> None:
         import asyncpg
@@ -168,7 +156,7 @@ class Lock(Fault):
         await self._session.execute("set lock_timeout = '2s'")  # never wait forever behind somebody else
         await self._session.execute("begin")
         try:
-            await self._session.execute(f"lock table {quoted(table)} in access exclusive mode")
+            await self._session.execute(self.statement.format(quoted(table)))
         except asyncpg.LockNotAvailableError as error:
             raise FaultError(f"{self.label}: no lock on {table!r} within 2 s: somebody else holds it") from error
 
@@ -179,6 +167,31 @@ class Lock(Fault):
             raise FaultError(f"{self.label}: the database of {self.target!r} has no table {table!r} in its search path")
         return cast(str, owner)
 
+    async def heal(self, sandbox: Sandbox) -> None:
+        if self._session is not None:
+            await end(self._session)
+            self._session = None
+        if self._login is not None:
+            await self._login.drop(sandbox, self.target)
+
+
+class Lock(OpenTransaction):
+    """A migration holds an ACCESS EXCLUSIVE lock on a table, and does not come to its end.
+
+    Every statement on that table waits behind it until its caller gives up; other tables are as fast
+    as ever, and the server is idle.
+    """
+
+    label = "dependency.lock"
+    statement = "lock table {} in access exclusive mode"
+    symptoms = (
+        Symptom("component", "log", pattern=r"still waiting for|canceling statement"),
+        Symptom("callers", "latency"),
+        Symptom("callers", "errors"),
+        Symptom("callers", "log", pattern=r"(?i)timed? ?out"),
+        Symptom("edge", "errors"),
+    )
+
     async def verify(self, sandbox: Sandbox) -> None:
         table = self._table(sandbox)
         async with sandbox.sql(self.target) as admin:
@@ -186,12 +199,30 @@ class Lock(Fault):
         if not granted:
             raise FaultError(f"{self.label}: nobody holds an ACCESS EXCLUSIVE lock on {table!r} in {self.target!r}")
 
-    async def heal(self, sandbox: Sandbox) -> None:
-        if self._session is not None:
-            await end(self._session)
-            self._session = None
-        if self._login is not None:
-            await self._login.drop(sandbox, self.target)
+
+class RowLock(OpenTransaction):
+    """A job has updated the rows of a table and sits there, idle in its transaction.
+
+    Reads pass; whoever wants to change one of those rows waits for the job's transaction (`waiting for ShareLock on
+    transaction`) until it gives up.
+    """
+
+    label = "dependency.row_lock"
+    statement = "select count(*) from (select 1 from {} for update) as locked"
+    symptoms = (
+        Symptom("component", "log", pattern=r"(?:ShareLock on transaction|ExclusiveLock on tuple)"),
+        Symptom("callers", "latency"),
+        Symptom("callers", "errors"),
+        Symptom("callers", "log", pattern=r"(?i)timed? ?out"),
+        Symptom("edge", "errors"),
+    )
+
+    async def verify(self, sandbox: Sandbox) -> None:
+        user = self._login.user if self._login else None
+        async with sandbox.sql(self.target) as admin:
+            idle = await admin.fetchval("select count(*) from pg_stat_activity where usename = $1 and state = 'idle in transaction'", user)
+        if not idle:
+            raise FaultError(f"{self.label}: no transaction of ours is open on {self.target!r}")
 
 
 class CacheMemory(Fault):
@@ -224,17 +255,17 @@ class CacheMemory(Fault):
     async def inject(self, sandbox: Sandbox) -> None:
         before = {key: (await self._setting(sandbox, key)) for key in ("maxmemory", "maxmemory-policy")}
         self._before = self._before or before
-        used = int(_pairs(await sandbox.redis(self.target, "INFO", "memory"))["used_memory"])
+        used = int(pairs(await sandbox.redis(self.target, "INFO", "memory"))["used_memory"])
         await sandbox.redis(self.target, "CONFIG", "SET", "maxmemory-policy", "noeviction")
         await sandbox.redis(self.target, "CONFIG", "SET", "maxmemory", int(used * self._BELOW))
 
     async def _setting(self, sandbox: Sandbox, key: str) -> str:
-        return _pairs(await sandbox.redis(self.target, "CONFIG", "GET", key))[key]
+        return pairs(await sandbox.redis(self.target, "CONFIG", "GET", key))[key]
 
     async def verify(self, sandbox: Sandbox) -> None:
         policy = await self._setting(sandbox, "maxmemory-policy")
         limit = int(await self._setting(sandbox, "maxmemory"))
-        used = int(_pairs(await sandbox.redis(self.target, "INFO", "memory"))["used_memory"])
+        used = int(pairs(await sandbox.redis(self.target, "INFO", "memory"))["used_memory"])
         if policy != "noeviction" or not 0 < limit < used:
             raise FaultError(f"{self.label}: {self.target!r} uses {used} of {limit} bytes ({policy}); the limit should be below the use")
         await self._assert_refused(sandbox)
@@ -260,7 +291,7 @@ class CacheMemory(Fault):
                 await sandbox.redis(self.target, "CONFIG", "SET", key, value)
 
 
-def _pairs(reply: Any) -> dict[str, str]:
+def pairs(reply: Any) -> dict[str, str]:
     """What `INFO` and `CONFIG GET` answer, in each of the shapes that clients give it: mapping, flat list or text."""
     if isinstance(reply, Mapping):
         items = cast("Mapping[Any, Any]", reply).items()

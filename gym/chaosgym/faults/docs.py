@@ -1,4 +1,4 @@
-"""Writes docs/faults.md from the fault classes: `python -m chaosgym.faults.docs [FILE]`."""
+"""Writes docs/faults.md from the fault classes: `python -m chaosgym.faults.docs [FILE]`; and what is said of them elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chaosgym.faults import FAULTS
 from chaosgym.faults.base import Fault, Symptom
 from chaosgym.taxonomy import FAULT_TYPES
 
-__all__ = ["main", "render"]
+__all__ = ["first_paragraph", "main", "render", "symptom_text"]
 
 _HEAD = """# Faults
 
@@ -28,14 +28,9 @@ is marked `invisible` and counts for nothing.
 _TAIL = """
 ## A fault of your own
 
-A class on `chaosgym.faults.base.Fault` with a label of `chaosgym.taxonomy`, a docstring, `Parameters`, `kinds`,
-`needs`, `symptoms`, and `inject`, `verify` and `heal`. `chaosgym.faults.conformance` tells what is missing:
-
-```python
-from chaosgym.faults.conformance import problems
-
-assert await problems(YourFault, {"strength": 3}) == []
-```
+One file of about 40 lines: `chaosgym faults new dependency.slow_disk` writes one that works, `chaosgym faults check` says what
+is wrong with it, `chaosgym --faults slow_disk.py run SCENARIO` runs it, and an entry point of the group `chaosgym.faults`
+installs it. [authoring.md](authoring.md) goes through it.
 """
 _WHERE = {"component": "the component", "callers": "its callers", "edge": "the edge"}
 
@@ -53,19 +48,25 @@ def _overview() -> Iterator[str]:
         yield f"| [`{label}`](#{anchor}) | {FAULT_TYPES[label].summary} | {_listed(fault.kinds)} | {_listed(fault.needs)} |"
 
 
+def first_paragraph(fault: type[Fault]) -> str:
+    """What a fault does, in one line."""
+    return " ".join((inspect.getdoc(fault) or "").split("\n\n")[0].split())
+
+
 def _section(fault: type[Fault]) -> Iterator[str]:
     yield f"\n## {fault.label}\n"
     yield inspect.getdoc(fault) or ""
     synonyms = ", ".join(f"`{word}`" for word in FAULT_TYPES[fault.label].synonyms)
     yield f"\nAlso known as: {synonyms}.\n"
-    yield "Seen when any of these comes up: " + "; ".join(_symptom(symptom) for symptom in fault.symptoms) + "."
+    yield "Seen when any of these comes up: " + "; ".join(symptom_text(symptom) for symptom in fault.symptoms) + "."
     fields = fault.Parameters.model_fields
     if fields:
         yield "\n| parameter | default | meaning |\n|---|---|---|"
         yield from (f"| `{name}` | {_default(field)} | {field.description} |" for name, field in fields.items())
 
 
-def _symptom(symptom: Symptom) -> str:
+def symptom_text(symptom: Symptom) -> str:
+    """A symptom in a few words, as in `its callers: latency up`."""
     where = _WHERE[symptom.where]
     if symptom.signal == "log":
         pattern = symptom.pattern.removeprefix("(?i)")

@@ -15,18 +15,19 @@ from typing import Any
 from chaosgym.app import App
 from chaosgym.errors import SandboxError
 from chaosgym.plan import ComponentPlan, Plan
-from chaosgym.sandbox.base import Capability, Toxic
+from chaosgym.sandbox.base import Capability, Pressure, Toxic
 from chaosgym.scenario import Scenario
 
 __all__ = ["RecordingSandbox", "small_plan"]
 
 _API = "chaosgym.dev/v1"
-_REDIS_SETTINGS = {"maxmemory": "67108864", "maxmemory-policy": "allkeys-lru"}
+_REDIS_SETTINGS = {"maxmemory": "67108864", "maxmemory-policy": "allkeys-lru", "maxclients": "500", "requirepass": "", "role": "master",
+                   "permissions": "+@all"}  # fmt: skip
 _KINDS = {"web": "gateway", "orders": "service", "payments": "service", "mailer": "worker", "database": "postgres", "cache": "redis"}
 _VOCABULARY = {"web": "gateway", "mailer": "notifications"}
 _ENDPOINTS: dict[str, Any] = {
-    "web": {"buy": {"steps": [{"call": "orders", "endpoint": "create"}]}},
-    "orders": {"create": {"steps": [
+    "web": {"buy": {"method": "POST", "steps": [{"call": "orders", "endpoint": "create"}]}},
+    "orders": {"create": {"method": "POST", "steps": [
         {"query": "database", "table": "orders", "operation": "insert"},
         {"cache": "cache", "operation": "set", "key": "order"},
         {"call": "payments", "endpoint": "charge"},
@@ -65,7 +66,7 @@ class RecordingSandbox:
         self._undone: dict[tuple[str, str], Any] = {}
         self._redis = dict(_REDIS_SETTINGS)
 
-    capabilities: frozenset[Capability] = frozenset({"signal", "hold", "restart", "limit", "defect", "link", "sql", "redis"})
+    capabilities: frozenset[Capability] = frozenset({"signal", "hold", "restart", "limit", "defect", "link", "sql", "redis", "load"})
 
     @property
     def plan(self) -> Plan:
@@ -95,7 +96,7 @@ class RecordingSandbox:
         dead = ("killed", role) in self._undone or self._plan.app.spec.components[role].kind == "postgres"
         return [] if dead else [os.getpid()]
 
-    async def signal(self, role: str, number: int) -> None:
+    async def signal(self, role: str, number: int, pid: int | None = None) -> None:
         """Note it: SIGKILL leaves it killed, SIGSTOP stopped until SIGCONT."""
         if number == signal.SIGKILL:
             self._act("signal", role, number, "killed", True)
@@ -120,6 +121,18 @@ class RecordingSandbox:
         """Note it."""
         self._act("limit", role, count, "files", count)
 
+    async def limit_memory(self, role: str, size: int | None) -> None:
+        """Note it."""
+        self._act("limit", role, size, "memory", size)
+
+    async def press(self, pressure: Pressure | None) -> None:
+        """Note it."""
+        self._act("load", self._plan.app.spec.entry, pressure, "pressure", pressure)
+
+    def pressure(self) -> Pressure | None:
+        """What `press` noted."""
+        return self._undone.get(("pressure", self._plan.app.spec.entry))
+
     async def defect(self, role: str, defect: Mapping[str, Any] | None) -> None:
         """Note it."""
         self._act("defect", role, defect, "defect", defect)
@@ -143,12 +156,26 @@ class RecordingSandbox:
         """INFO and CONFIG only."""
         match [str(word) for word in command]:
             case ["INFO", *_]:
-                return "# Memory\r\nused_memory:1000000\r\n"
+                return f"# Memory\r\nused_memory:1000000\r\nrole:{self._redis['role']}\r\n"
+            case ["REPLICAOF", host, _]:
+                return self._set(role, command, "role", "master" if host == "NO" else "slave")
+            case ["ACL", "SETUSER", _, permissions]:
+                return self._set(role, command, "permissions", permissions)
+            case ["CLIENT", "LIST"]:
+                return "id=1 addr=/run/redis.sock:0 fd=8\n"
+            case ["KEYS", *_]:
+                return []
+            case ["XADD" | "EVAL" | "FLUSHALL" | "AUTH", *_]:
+                self.calls.append(("redis", role, command))
+                return "OK"
             case ["CONFIG", "GET", key]:
                 return [key, self._redis[key]]
             case ["CONFIG", "SET", key, value]:
-                self._act("redis", role, command, f"setting {key}", None)
-                self._redis[key] = value
-                return "OK"
+                return self._set(role, command, key, value)
             case _:
                 raise SandboxError(f"the double knows no Redis command {command!r}")
+
+    def _set(self, role: str, command: tuple[str | int, ...], key: str, value: str) -> str:
+        self._act("redis", role, command, f"setting {key}", None)
+        self._redis[key] = value
+        return "OK"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
+from abc import abstractmethod
 from typing import Annotated, ClassVar, Protocol, Self, runtime_checkable
 
 from pydantic import Field, model_validator
@@ -12,9 +13,12 @@ from pydantic import Field, model_validator
 from chaosgym.errors import FaultError
 from chaosgym.faults.base import Fault, FaultParameters, Symptom
 from chaosgym.sandbox.base import Capability, Sandbox, Toxic
-from chaosgym.units import Duration
+from chaosgym.units import Duration, Number
 
-__all__ = ["Latency", "Partition", "Reachable", "assert_toxic", "clear_toxic", "put_toxic", "round_trip"]
+__all__ = [
+    "Corruption", "Latency", "LinkFault", "Loss", "OneWay", "Partition", "Reachable", "Refusal", "Reset", "Truncation", "Unavailable",
+    "assert_toxic", "clear_toxic", "put_toxic", "round_trip",
+]  # fmt: skip
 
 _CALLED = frozenset({"gateway", "service", "postgres", "redis"})
 _HELLO = {"postgres": struct.pack("!ii", 8, 80877103), "redis": b"PING\r\n"}
@@ -73,7 +77,27 @@ async def assert_toxic(sandbox: Sandbox, role: str, expected: Toxic, label: str)
         raise FaultError(f"{label}: the link of {role!r} has {found}, not {expected}")
 
 
-class Latency(Fault):
+class LinkFault(Fault):
+    """A fault of the link towards a component; `toxic` says what its packets and streams suffer."""
+
+    kinds = _CALLED
+    needs: ClassVar[frozenset[Capability]] = frozenset({"link"})
+
+    @abstractmethod
+    def toxic(self) -> Toxic:
+        """What is put in force."""
+
+    async def inject(self, sandbox: Sandbox) -> None:
+        await put_toxic(sandbox, self.target, self.toxic(), self.label)
+
+    async def verify(self, sandbox: Sandbox) -> None:
+        await assert_toxic(sandbox, self.target, self.toxic(), self.label)
+
+    async def heal(self, sandbox: Sandbox) -> None:
+        await clear_toxic(sandbox, self.target)
+
+
+class Latency(LinkFault):
     """Every packet to and from the component is `delay` late, plus or minus `jitter`.
 
     A congested or rerouted link: callers wait, their client spans are long while the server's are as
@@ -102,15 +126,11 @@ class Latency(Fault):
                 raise ValueError(f"jitter {self.jitter:g} s is more than delay {self.delay:g} s; no packet arrives before it was sent")
             return self
 
-    @property
-    def _toxic(self) -> Toxic:
+    def toxic(self) -> Toxic:
         return Toxic(latency=self.parameters.delay, jitter=self.parameters.jitter)
 
-    async def inject(self, sandbox: Sandbox) -> None:
-        await put_toxic(sandbox, self.target, self._toxic, self.label)
-
     async def verify(self, sandbox: Sandbox) -> None:
-        await assert_toxic(sandbox, self.target, self._toxic, self.label)
+        await super().verify(sandbox)
         hello = _HELLO.get(sandbox.plan.app.spec.components[self.target].kind)
         if hello and isinstance(sandbox, Reachable):
             await self._assert_slow(sandbox.address(self.target), hello)
@@ -122,11 +142,8 @@ class Latency(Fault):
         if took is not None and took < least:
             raise FaultError(f"{self.label}: a round trip to {self.target!r} took {took:.3f} s; its link should add at least {least:.3f} s")
 
-    async def heal(self, sandbox: Sandbox) -> None:
-        await clear_toxic(sandbox, self.target)
 
-
-class Partition(Fault):
+class Partition(LinkFault):
     """Every packet to and from the component vanishes, those that open a connection included.
 
     A firewall rule or a broken switch: callers run into connect timeouts, not refusals, while the
@@ -146,13 +163,11 @@ class Partition(Fault):
     class Parameters(FaultParameters):
         """None: nothing gets through."""
 
-    _toxic = Toxic(drop=1.0)
-
-    async def inject(self, sandbox: Sandbox) -> None:
-        await put_toxic(sandbox, self.target, self._toxic, self.label)
+    def toxic(self) -> Toxic:
+        return Toxic(drop=1.0)
 
     async def verify(self, sandbox: Sandbox) -> None:
-        await assert_toxic(sandbox, self.target, self._toxic, self.label)
+        await super().verify(sandbox)
         if not isinstance(sandbox, Reachable):
             return
         try:
@@ -162,5 +177,158 @@ class Partition(Fault):
         if took is not None:
             raise FaultError(f"{self.label}: a connection to {self.target!r} went through in {took:.3f} s; its packets should vanish")
 
-    async def heal(self, sandbox: Sandbox) -> None:
-        await clear_toxic(sandbox, self.target)
+
+class Loss(LinkFault):
+    """A share of the packets to the component vanishes, at random.
+
+    A bad cable or a full queue: most calls are as fast as ever, the others wait for a retransmission (0.2 s and
+    more) or run into their timeouts. Needs a private network namespace.
+    """
+
+    label = "network.loss"
+    symptoms = (
+        Symptom("callers", "latency"),
+        Symptom("callers", "errors"),
+        Symptom("callers", "log", pattern=r"(?i)timed? ?out"),
+        Symptom("edge", "latency"),
+        Symptom("edge", "errors"),
+    )
+
+    class Parameters(FaultParameters):
+        share: Annotated[Number, Field(ge=0.05, le=0.95)] = 0.35
+        """Of the packets, 0.05 to 0.95."""
+
+    def toxic(self) -> Toxic:
+        return Toxic(drop=self.parameters.share)
+
+
+class OneWay(LinkFault):
+    """What is sent to the component arrives, what it answers does not.
+
+    An asymmetric route or a firewall with one rule too few: the component works, on all that is asked of it and
+    repeated, answers quickly, and its callers hear nothing.
+    """
+
+    label = "network.one_way"
+    symptoms = (
+        Symptom("callers", "errors"),
+        Symptom("callers", "log", pattern=r"(?i)timed? ?out"),
+        Symptom("edge", "errors"),
+    )
+
+    class Parameters(FaultParameters):
+        """None: nothing comes back."""
+
+    def toxic(self) -> Toxic:
+        return Toxic(mute=True)
+
+
+class Refusal(LinkFault):
+    """Something before the component refuses its connections: a firewall that rejects, a balancer without a target.
+
+    Callers are refused at once (`Connection refused`), while the component runs, is well and has nothing to do.
+    """
+
+    label = "network.refusal"
+    symptoms = (
+        Symptom("callers", "errors"),
+        Symptom("callers", "log", pattern=r"(?i)refused|connect call failed|reset by peer"),
+        Symptom("component", "rate", "down"),
+        Symptom("edge", "errors"),
+    )
+
+    class Parameters(FaultParameters):
+        """None: nobody gets in."""
+
+    def toxic(self) -> Toxic:
+        return Toxic(refuse=True)
+
+
+class Reset(LinkFault):
+    """A middlebox resets connections in the middle of answers.
+
+    An overloaded balancer or a stateful firewall that lost its table: calls end in `Connection reset by peer`
+    after the component has done its work and logged its success.
+    """
+
+    label = "network.reset"
+    symptoms = (
+        Symptom("callers", "errors"),
+        Symptom("callers", "log", pattern=r"(?i)reset by peer|disconnected|ConnectionReset|connection was closed|Connection lost"),
+        Symptom("edge", "errors"),
+    )
+
+    class Parameters(FaultParameters):
+        share: Annotated[Number, Field(ge=0.05, le=1.0)] = 0.6
+        """Of the answers, 0.05 to 1."""
+
+    def toxic(self) -> Toxic:
+        return Toxic(reset=self.parameters.share)
+
+
+class Truncation(LinkFault):
+    """Answers end in their middle: a proxy closes the connection before it has passed on everything.
+
+    Callers find less than the length that was promised (`Response payload is not completed`); the component
+    has sent it all.
+    """
+
+    label = "network.truncation"
+    kinds = frozenset({"service"})
+    symptoms = (
+        Symptom("callers", "log", pattern=r"(?i)payload is not completed|ContentLengthError|not enough data"),
+        Symptom("callers", "errors"),
+        Symptom("edge", "errors"),
+    )
+
+    class Parameters(FaultParameters):
+        share: Annotated[Number, Field(ge=0.05, le=1.0)] = 0.6
+        """Of the answers, 0.05 to 1."""
+
+    def toxic(self) -> Toxic:
+        return Toxic(truncate=self.parameters.share)
+
+
+class Corruption(LinkFault):
+    """Answers arrive with other bytes than were sent: a middlebox or its memory is broken.
+
+    Callers cannot read what they get (bad HTTP, bad UTF-8, bad JSON); the component has answered 200.
+    """
+
+    label = "network.corruption"
+    kinds = frozenset({"service"})
+    symptoms = (
+        Symptom("callers", "log", pattern=r"(?i)(?:Unicode|JSON)DecodeError|codec can't decode|invalid (?:header|http)|bad(?:http|status)"),
+        Symptom("callers", "errors"),
+        Symptom("edge", "errors"),
+    )
+
+    class Parameters(FaultParameters):
+        share: Annotated[Number, Field(ge=0.05, le=1.0)] = 0.6
+        """Of the answers, 0.05 to 1."""
+
+    def toxic(self) -> Toxic:
+        return Toxic(corrupt=self.parameters.share)
+
+
+class Unavailable(LinkFault):
+    """An HTTP proxy before the component takes it for dead and answers 503 itself.
+
+    A sidecar or a balancer whose health check is wrong: callers get 503 quickly, and the component, which is well,
+    sees no request at all.
+    """
+
+    label = "network.proxy_unavailable"
+    kinds = frozenset({"service"})
+    symptoms = (
+        Symptom("callers", "errors"),
+        Symptom("callers", "log", pattern=r"\b503\b"),
+        Symptom("component", "rate", "down"),
+        Symptom("edge", "errors"),
+    )
+
+    class Parameters(FaultParameters):
+        """None: it lets nobody through."""
+
+    def toxic(self) -> Toxic:
+        return Toxic(unavailable=True)

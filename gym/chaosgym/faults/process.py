@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from chaosgym.errors import FaultError
+from chaosgym.faults.application import DefectRollout
 from chaosgym.faults.base import Fault, FaultParameters, Symptom
 from chaosgym.faults.readback import in_force, state
 from chaosgym.faults.undo import unless_dead
 from chaosgym.sandbox.base import Capability, Sandbox
+from chaosgym.units import Duration
 
-__all__ = ["Crash", "Hang"]
+__all__ = ["Crash", "CrashLoop", "Hang", "SlowStart"]
 
 
 def _running(sandbox: Sandbox, role: str, label: str) -> Sequence[int]:
@@ -98,3 +102,62 @@ class Hang(Fault):
         if sandbox.processes(self.target):
             with unless_dead(sandbox, self.target):
                 await sandbox.signal(self.target, signal.SIGCONT)
+
+
+class CrashLoop(DefectRollout):
+    """The next version ends with status 1 shortly after each start, and is started again with longer and longer pauses.
+
+    Between its ends it listens and serves a few requests: a sawtooth of exits, restarts and refused connections.
+    """
+
+    label = "process.crash_loop"
+    kinds = frozenset({"gateway", "service", "worker"})
+    needs: ClassVar[frozenset[Capability]] = frozenset({"restart"})
+    symptoms = (
+        Symptom("component", "log", pattern=r"(?i)fatal: cannot continue|bootstrap failed|giving up \(exit"),
+        Symptom("component", "down"),
+        Symptom("callers", "errors"),
+        Symptom("edge", "errors"),
+    )
+
+    class Parameters(FaultParameters):
+        seconds: Annotated[Duration, Field(ge=0.01, le=5.0)] = 0.08
+        """From a start to the end, `10ms` to `5s`."""
+
+    _before: frozenset[int] = frozenset()
+
+    def defect(self, sandbox: Sandbox) -> dict[str, Any]:
+        self._before = frozenset(sandbox.processes(self.target))
+        return {"kind": "exit", "seconds": self.parameters.seconds}
+
+    async def verify(self, sandbox: Sandbox) -> None:
+        """No process of before is left, or none at all."""
+        await in_force(
+            lambda: not self._before & frozenset(sandbox.processes(self.target)),
+            lambda: f"{self.label}: {self.target!r} was not rolled out: a process of before still runs",
+            2.0,
+        )
+
+
+class SlowStart(DefectRollout):
+    """The next version needs long until it is ready, and takes traffic before that: it answers 503 until its caches are warm.
+
+    A readiness check that asks too little: the process listens, says that it is not ready, and turns everybody away.
+    """
+
+    label = "process.slow_start"
+    kinds = frozenset({"gateway", "service"})
+    needs: ClassVar[frozenset[Capability]] = frozenset({"restart"})
+    symptoms = (
+        Symptom("component", "log", pattern=r"(?i)not ready yet|still starting|readiness check failed"),
+        Symptom("component", "errors"),
+        Symptom("callers", "errors"),
+        Symptom("edge", "errors"),
+    )
+
+    class Parameters(FaultParameters):
+        seconds: Annotated[Duration, Field(ge=0.5, le=60.0)] = 30.0
+        """Until it is ready, `500ms` to `60s`."""
+
+    def defect(self, sandbox: Sandbox) -> dict[str, Any]:
+        return {"kind": "warm_up", "seconds": self.parameters.seconds}

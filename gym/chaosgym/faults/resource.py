@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import time
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
@@ -10,12 +12,13 @@ from pydantic import Field
 
 from chaosgym.errors import FaultError
 from chaosgym.faults.base import Fault, FaultParameters, Symptom
-from chaosgym.faults.readback import connection_numbers, file_numbers, in_force, resident_bytes, soft_files_limit, thread_seconds
+from chaosgym.faults.keeper import Keeper
+from chaosgym.faults.readback import connection_numbers, file_numbers, in_force, resident_bytes, soft_files_limit, state, thread_seconds
 from chaosgym.faults.undo import unless_dead
 from chaosgym.sandbox.base import Capability, Sandbox
-from chaosgym.units import Count, Number, Size
+from chaosgym.units import Count, Duration, Number, Size
 
-__all__ = ["Cpu", "FileDescriptors", "MemoryLeak", "nth_free"]
+__all__ = ["Cpu", "CpuThrottle", "FileDescriptors", "FileLeak", "MemoryLeak", "ThreadLeak", "nth_free"]
 
 _PROGRAMS = frozenset({"gateway", "service", "worker"})
 
@@ -155,6 +158,128 @@ class FileDescriptors(Fault):
     async def heal(self, sandbox: Sandbox) -> None:
         with unless_dead(sandbox, self.target):
             await sandbox.limit_files(self.target, None)
+
+
+class CpuThrottle(Fault):
+    """The process may run for a small share of the time alone: it is stopped and let go, ten times a second.
+
+    What a CPU quota does to a container: the process uses little CPU, and its requests wait for the next period.
+    """
+
+    label = "resource.cpu_throttle"
+    kinds = frozenset({"gateway", "service", "worker", "redis"})
+    needs: ClassVar[frozenset[Capability]] = frozenset({"signal"})
+    symptoms = (
+        Symptom("component", "latency"),
+        Symptom("callers", "latency"),
+        Symptom("callers", "errors"),
+        Symptom("edge", "latency"),
+    )
+
+    class Parameters(FaultParameters):
+        share: Annotated[Number, Field(ge=0.01, le=0.9)] = 0.1
+        """Of the time that it may run, 0.01 to 0.9."""
+        period: Annotated[Duration, Field(ge=0.02, le=1.0)] = 0.2
+        """In which it stops and runs once, `20ms` to `1s`."""
+
+    def __init__(self, target: str, parameters: dict[str, Any] | None = None) -> None:
+        super().__init__(target, parameters)
+        self._keeper = Keeper()
+
+    async def inject(self, sandbox: Sandbox) -> None:
+        if not sandbox.processes(self.target):
+            raise FaultError(f"{self.label}: component {self.target!r} has no process; it must run before it can be throttled")
+        await self._keeper.start(lambda: self._turn(sandbox), 0.0)
+
+    async def _turn(self, sandbox: Sandbox) -> None:
+        await sandbox.signal(self.target, signal.SIGSTOP)
+        await asyncio.sleep((1 - self.parameters.share) * self.parameters.period)
+        await sandbox.signal(self.target, signal.SIGCONT)
+        await asyncio.sleep(self.parameters.share * self.parameters.period)
+
+    async def verify(self, sandbox: Sandbox) -> None:
+        """The kernel says that its process stands still, some of the time."""
+        await in_force(
+            lambda: any(state(pid) == "T" for pid in sandbox.processes(self.target)),
+            lambda: f"{self.label}: {self.target!r} never stands still",
+            2 * self.parameters.period + 0.2,
+        )
+
+    async def heal(self, sandbox: Sandbox) -> None:
+        await self._keeper.stop()
+        if sandbox.processes(self.target):
+            with unless_dead(sandbox, self.target):
+                await sandbox.signal(self.target, signal.SIGCONT)
+
+
+class FileLeak(Fault):
+    """The program opens files for each request and closes none of them, until it has no descriptor left.
+
+    The number of open files climbs in step with the traffic; at the limit requests end in `Too many open files`.
+    """
+
+    label = "resource.file_leak"
+    kinds = _PROGRAMS
+    needs: ClassVar[frozenset[Capability]] = frozenset({"defect"})
+    symptoms = (
+        Symptom("component", "files"),
+        Symptom("component", "log", pattern=r"(?i)too many open files|EMFILE|Errno 24"),
+        Symptom("component", "errors"),
+        Symptom("callers", "errors"),
+    )
+
+    class Parameters(FaultParameters):
+        count: Annotated[Count, Field(ge=1, le=200)] = 30
+        """Files that each request leaves open, 1 to 200."""
+
+    _before: Mapping[int, int] = {}
+
+    async def inject(self, sandbox: Sandbox) -> None:
+        self._before = {pid: len(file_numbers(pid)) for pid in sandbox.processes(self.target)}
+        await sandbox.defect(self.target, {"kind": "files", "count": self.parameters.count})
+
+    async def verify(self, sandbox: Sandbox) -> None:
+        def grew() -> bool:
+            return any(len(file_numbers(pid)) - then >= self.parameters.count for pid, then in self._before.items())
+
+        await in_force(grew, lambda: f"{self.label}: no request has left {self.parameters.count} files open in {self.target!r}", 3.0)
+
+    async def heal(self, sandbox: Sandbox) -> None:
+        with unless_dead(sandbox, self.target):
+            await sandbox.defect(self.target, None)
+
+
+class ThreadLeak(Fault):
+    """The program starts threads for each request, and they never end.
+
+    The number of threads climbs in step with the traffic, and memory with it; nothing else is wrong until the
+    limit of the machine is reached.
+    """
+
+    label = "resource.thread_leak"
+    kinds = _PROGRAMS
+    needs: ClassVar[frozenset[Capability]] = frozenset({"defect"})
+    symptoms = (Symptom("component", "threads"),)
+
+    class Parameters(FaultParameters):
+        count: Annotated[Count, Field(ge=1, le=20)] = 4
+        """Threads that each request leaves behind, 1 to 20."""
+
+    _before: Mapping[int, int] = {}
+
+    async def inject(self, sandbox: Sandbox) -> None:
+        self._before = {pid: len(thread_seconds(pid)) for pid in sandbox.processes(self.target)}
+        await sandbox.defect(self.target, {"kind": "threads", "count": self.parameters.count})
+
+    async def verify(self, sandbox: Sandbox) -> None:
+        def grew() -> bool:
+            return any(len(thread_seconds(pid)) - then >= self.parameters.count for pid, then in self._before.items())
+
+        await in_force(grew, lambda: f"{self.label}: no request has left {self.parameters.count} threads behind in {self.target!r}", 3.0)
+
+    async def heal(self, sandbox: Sandbox) -> None:
+        with unless_dead(sandbox, self.target):
+            await sandbox.defect(self.target, None)
 
 
 def _limit_with_spare(sandbox: Sandbox, role: str, spare: int) -> int:

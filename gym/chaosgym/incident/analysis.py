@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from chaosgym.episode import Episode, EpisodeHeader
 from chaosgym.incident.findings import Alert, EventFinding, Findings
+from chaosgym.incident.onset import first_anomalies
 from chaosgym.incident.rows import component_words, edge_words
 from chaosgym.incident.templates import mine_logs
 from chaosgym.telemetry.signals import EDGE, Signals, measure
@@ -36,6 +37,7 @@ def analyse(episode: Episode) -> Findings:
             for name, c in signals.components.items()
         },
         edge_rows={pair: edge_words(edge) for pair, edge in signals.edges.items()},
+        onsets=first_anomalies(tables, header),
     )
 
 

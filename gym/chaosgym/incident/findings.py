@@ -7,7 +7,7 @@ holds anything that is not in the telemetry or the public topology.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chaosgym.telemetry.signals import CallSignals, Signals
 
@@ -76,6 +76,8 @@ class Findings:
     """By component: what is notable about it in closed words, see `chaosgym.incident.rows`."""
     edge_rows: Mapping[tuple[str, str], tuple[str, ...]]
     """By (caller, callee), likewise."""
+    onsets: Mapping[str, float] = field(default_factory=dict[str, float])
+    """By component: seconds from the end of the baseline window to its first anomaly, see `chaosgym.incident.onset`."""
 
 
 @dataclass(frozen=True)

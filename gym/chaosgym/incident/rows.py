@@ -24,7 +24,10 @@ _DOWN_AFTER = 0.7
 """Seconds without a sample of the process after which it counts as ended (it is sampled about four times a second)."""
 _SILENT_AFTER = 0.8
 
-_OWN_SIGNS = frozenset(("toofiles", "toomany", "badauth", "oomcmd", "nomemory", "lockwait", "canceled", "exception", "terminated"))
+_OWN_SIGNS = frozenset((
+    "toofiles", "toomany", "badauth", "oomcmd", "nomemory", "lockwait", "canceled", "exception", "terminated", "nopool", "denied",
+    "readonly", "schema", "nodatabase", "violation", "exhausted", "recovery", "limited", "toolarge", "notready", "unreadable",
+))
 _EVENTS = {"deployment": "deploy", "config_change": "config", "exit": "exit", "restart": "restart", "traffic": "traffic", "scale": "scale"}
 _WEIGHTS = {
     "err": 2.0, "lat": 1.0, "fail": 2.0, "wait": 1.0, "gap": 2.0, "again": 2.0, "cpu": 2.0, "mem": 2.0, "files": 2.0, "slots": 2.0,

@@ -1,6 +1,7 @@
 """What a worker does: boot its sandbox once, then record one episode per job.
 
-A job is `{"app": ..., "scenario": ..., "seed": n, "out": directory, "id": name}` with the documents as JSON.
+A job is `{"app": ..., "scenario": ..., "seed": n, "out": directory, "id": name, "faults": [file, ...]}` with the documents
+as JSON and the files of a user's own faults.
 Whatever the machinery spoils is recorded as an unscorable episode with its reason. A sandbox that does not
 come clean afterwards says so (`burn`), and the pool replaces its worker.
 """
@@ -17,6 +18,7 @@ from chaosgym.app import App
 from chaosgym.drawing import draw_plan
 from chaosgym.episode import write_episode
 from chaosgym.errors import ChaosgymError, InfrastructureError
+from chaosgym.faults.own import load_file
 from chaosgym.plan import Plan
 from chaosgym.recording.failure import write_failure
 from chaosgym.recording.header import make_header, make_truth
@@ -53,6 +55,8 @@ async def _answer(sandbox: LocalSandbox, job: dict[str, Any], writer: asyncio.St
         if job["progress"]:
             writer.write(_line({"progress": phase, "detail": detail}))
 
+    for file in job["faults"]:
+        load_file(Path(file))
     app, scenario = App.model_validate(job["app"]), Scenario.model_validate(job["scenario"])
     plan = draw_plan(app, scenario, job["seed"])
     line = scenario.spec.timeline
@@ -76,9 +80,11 @@ async def _record(sandbox: LocalSandbox, plan: Plan, job: dict[str, Any], progre
     progress("serving", "every service listens")
     load = LoadGenerator(plan, *sandbox.entry_address, seed=plan.seed)
     await load.start()
+    sandbox.users = load
     try:
         marks = await run_timeline(sandbox, load, progress)
     finally:
+        sandbox.users = None
         await load.stop()
     sandbox.telemetry.spans.extend(load.rows())
     await sandbox.stop()

@@ -30,6 +30,7 @@ from typing import Any, Self
 
 from chaosgym.app import App
 from chaosgym.errors import InfrastructureError, PrerequisiteError, SandboxError
+from chaosgym.faults.own import loaded_files
 from chaosgym.recording.timeline import Progress
 from chaosgym.scenario import Scenario
 
@@ -228,6 +229,7 @@ class LocalPool:
         job = {
             "app": app.model_dump(mode="json", by_alias=True), "scenario": scenario.model_dump(mode="json", by_alias=True),
             "seed": seed, "out": str(out.absolute()), "id": episode_id(scenario, app, seed), "progress": progress is not None,
+            "faults": [str(path) for path in loaded_files()],
         }
         with self.claim() as worker:
             done = worker.run(job, progress or _quiet)

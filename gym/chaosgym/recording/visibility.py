@@ -77,6 +77,10 @@ def _component_moved(symptom: Symptom, c: ComponentSignals, up: bool) -> bool:
             return _by(c.files_share, 0.2, up) or _by(c.files, 20, up)
         case "connections":
             return _by(c.slots, 0.2, up) or _by(c.locks, 0.5, up)
+        case "threads":
+            return _by(c.threads, 10, up)
+        case "evictions":
+            return _by(c.evicted, 3, up)
         case _:  # down
             return c.quiet > _SILENT or c.process_quiet > _SILENT
 

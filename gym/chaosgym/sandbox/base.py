@@ -13,14 +13,14 @@ from typing import Any, Literal, Protocol
 
 from chaosgym.plan import Plan
 
-__all__ = ["Capability", "ObservedSandbox", "Sandbox", "Toxic"]
+__all__ = ["Capability", "ObservedSandbox", "Pressure", "Sandbox", "Toxic"]
 
-Capability = Literal["signal", "hold", "restart", "limit", "defect", "link", "sql", "redis"]
+Capability = Literal["signal", "hold", "restart", "limit", "defect", "link", "sql", "redis", "load"]
 
 
 @dataclass(frozen=True)
 class Toxic:
-    """What happens to the packets that go to a component (seconds; shares 0 to 1)."""
+    """What happens to the packets and streams between a component and those who call it (seconds; shares 0 to 1)."""
 
     latency: float = 0.0
     """Added to each direction."""
@@ -28,6 +28,33 @@ class Toxic:
     """Uniform, plus or minus."""
     drop: float = 0.0
     """Share of packets that vanish, SYNs included; 1 is a partition."""
+    mute: bool = False
+    """What the component sends vanishes; what is sent to it arrives."""
+    refuse: bool = False
+    """Connections are reset, new ones refused, by something in front of a component that is well."""
+    reset: float = 0.0
+    """Share of answers in whose middle the connection is reset."""
+    truncate: float = 0.0
+    """Share of answers before whose end the connection is closed as if that were all."""
+    corrupt: float = 0.0
+    """Share of answers with bytes that are not those that were sent."""
+    unavailable: bool = False
+    """An HTTP proxy on the way answers 503 itself, because it takes the component for dead."""
+
+
+@dataclass(frozen=True)
+class Pressure:
+    """What others than the usual users do to the edge (requests a second)."""
+
+    kind: Literal["surge", "scraper", "probing", "slow_clients", "large_requests"]
+    factor: float = 1.0
+    """surge: times the usual rate of journeys."""
+    rate: float = 0.0
+    """scraper, probing, large_requests."""
+    connections: int = 0
+    """slow_clients: how many are held open."""
+    size: int = 0
+    """large_requests: bytes of a body."""
 
 
 class Sandbox(Protocol):
@@ -43,8 +70,8 @@ class Sandbox(Protocol):
         """Process ids of the component as the injector sees them (empty when it is down)."""
         ...
 
-    async def signal(self, role: str, number: int) -> None:
-        """[signal] Send a signal to every process of the component."""
+    async def signal(self, role: str, number: int, pid: int | None = None) -> None:
+        """[signal] Send a signal to every process of the component, or to that one of them."""
         ...
 
     async def hold(self, role: str, down: bool) -> None:
@@ -67,6 +94,10 @@ class Sandbox(Protocol):
         """[limit] Set the soft limit of open files of the running processes; None restores the plan's."""
         ...
 
+    async def limit_memory(self, role: str, size: int | None) -> None:
+        """[limit] Set the resident bytes above which a process of the component is killed; None restores the plan's."""
+        ...
+
     async def defect(self, role: str, defect: Mapping[str, Any] | None) -> None:
         """[defect] Turn a real defect in the running program on (`{"kind": "leak", ...}`), or all of them off."""
         ...
@@ -85,6 +116,14 @@ class Sandbox(Protocol):
 
     async def redis(self, role: str, *command: str | int) -> Any:
         """[redis] Run a command on the redis component and return the reply."""
+        ...
+
+    async def press(self, pressure: Pressure | None) -> None:
+        """[load] What comes to the edge on top of the usual users; None is nothing."""
+        ...
+
+    def pressure(self) -> Pressure | None:
+        """[load] What comes at present, read back from whoever makes it."""
         ...
 
 

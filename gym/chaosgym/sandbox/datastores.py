@@ -34,7 +34,7 @@ _SERVER_SETTINGS = {
     "wal_level": "minimal", "max_wal_senders": "0", "max_wal_size": "48MB", "min_wal_size": "32MB", "shared_buffers": "16MB",
     "max_connections": str(MAX_CONNECTIONS), "superuser_reserved_connections": "3",
     "log_timezone": "UTC", "timezone": "UTC", "log_line_prefix": "%m [%p] ", "log_checkpoints": "off",
-    "log_lock_waits": "on", "deadlock_timeout": "120ms", "log_min_duration_statement": "150ms",
+    "log_lock_waits": "on", "deadlock_timeout": "120ms", "log_min_duration_statement": "100ms",
 }
 
 
@@ -149,9 +149,11 @@ class Postgres:
 
     async def reset(self, tables: Mapping[str, str], roles: Sequence[Login]) -> None:
         """Drop what the last episode left, load `tables` (name -> create-and-fill SQL) and make `roles`; assert it is clean."""
-        admin = self.admin
+        if self._admin is None or self._admin.is_closed():  # the server may have restarted all of its sessions
+            self._admin = await self.connect()
         if self.monitor is None or self.monitor.is_closed():
             self.monitor = await self.connect()
+        admin = self.admin
         others = f"pid not in (pg_backend_pid(), {self.monitor.get_server_pid()}) and usename is not null"
         await admin.execute(f"select pg_terminate_backend(pid) from pg_stat_activity where {others}")
         drop = "".join(f'drop role "{role}";' for role in self._roles)
@@ -225,6 +227,9 @@ class Redis:
         pipe.execute_command("CONFIG", "SET", "maxmemory", _REDIS_MEMORY)
         pipe.execute_command("CONFIG", "SET", "maxmemory-policy", "noeviction")
         pipe.execute_command("CONFIG", "SET", "maxclients", 500)
+        pipe.execute_command("CONFIG", "SET", "requirepass", "")
+        pipe.execute_command("ACL", "SETUSER", "default", "+@all")
+        pipe.execute_command("REPLICAOF", "NO", "ONE")
         pipe.execute_command("FLUSHALL")
         pipe.execute_command("CONFIG", "RESETSTAT")
         pipe.execute_command("DBSIZE")

@@ -5,7 +5,8 @@ incoming segments, SYNs included, so clients see what a partition or a lossy net
 timeouts, retransmissions at the RTO) without iptables. That needs CAP_NET_ADMIN over the network namespace, which
 a private one gives to anybody; without it a partition is made by a full accept queue, which makes the kernel drop
 SYNs too, and by keeping back what arrives on open connections. Latency is added to each chunk in both
-directions; the proxy cannot delay a SYN.
+directions; the proxy cannot delay a SYN. What a middlebox does to a stream - resets, half answers, wrong bytes,
+an error page of its own - is done to what the component answers, a chunk being an answer or a part of one.
 """
 
 from __future__ import annotations
@@ -30,6 +31,17 @@ _BACKLOG = 128
 _PLUGS = 3
 """Connections that fill an accept queue of length 0, with some to spare."""
 _DROP_ALL = ((0x06, 0, 0, 0),)  # ret 0
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER of zero seconds: closing sends RST."""
+_LACKING = 8
+"""A truncated answer lacks this part of it: the end of its body."""
+_WRONG_BYTES = 0.05
+"""Of a corrupt answer."""
+_NOBODY_HOME = b"upstream connect error or disconnect/reset before headers. reset reason: connection timeout"
+_UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s" % (
+    len(_NOBODY_HOME), _NOBODY_HOME,
+)
+"""As Envoy words it."""
 
 
 def _loss_program(share: float) -> tuple[tuple[int, int, int, int], ...]:
@@ -53,15 +65,17 @@ def _set_loss(sock: socket.socket, share: float) -> None:
 class _Half(asyncio.Protocol):
     """One end of a proxied connection; what it reads goes to `other` after the link's delay."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, *, answers: bool = False) -> None:
         self.link = link
+        self.answers = answers
+        """What it reads comes from the component."""
         self.other: _Half | None = None
         self.transport: asyncio.Transport | None = None
         self.early: list[bytes] = []
         self.waiting: deque[tuple[float, bytes]] = deque()
         """(loop time at which it is due, data), in order."""
         self.kept: list[bytes] = []
-        """What arrived while the link was cut."""
+        """What arrived while the link was cut, or mute."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -75,6 +89,8 @@ class _Half(asyncio.Protocol):
         if self.link.cut:
             self.kept.append(data)
             return
+        if self.link.toxic is not None and not self._passes(data, self.link.toxic):
+            return
         delay = self.link.delay()
         if delay == 0 and not self.waiting:
             self.other.write(data)
@@ -84,6 +100,31 @@ class _Half(asyncio.Protocol):
         self.waiting.append((max(now + delay, last), data))  # a stream keeps its order under jitter
         if len(self.waiting) == 1:
             self.link.loop.call_at(self.waiting[0][0], self._deliver)
+
+    def _passes(self, data: bytes, toxic: Toxic) -> bool:
+        """Whether the chunk goes on as it is; otherwise what happens instead has happened."""
+        if not self.answers:
+            if toxic.unavailable and b"\r\n\r\n" in data:
+                self.write(_UNAVAILABLE)
+                self.close()
+            return not toxic.unavailable
+        if toxic.mute:
+            self.kept.append(data)
+            return False
+        client = self.other
+        assert client is not None
+        fate = random.random()
+        if fate < toxic.reset:
+            client.write(data[: len(data) // 2])
+            client.reset()
+        elif fate < toxic.reset + toxic.truncate:
+            client.write(data[: -(len(data) // _LACKING) - 1])
+            client.close()
+        elif fate < toxic.reset + toxic.truncate + toxic.corrupt:
+            client.write(bytes(byte ^ 0x80 if random.random() < _WRONG_BYTES else byte for byte in data))
+        else:
+            return True
+        return False
 
     def _deliver(self) -> None:
         now = self.link.loop.time()
@@ -106,8 +147,19 @@ class _Half(asyncio.Protocol):
         elif not self.transport.is_closing():
             self.transport.write(data)
 
+    def close(self) -> None:
+        """End the connection when all is written."""
+        if self.transport is not None:
+            self.transport.close()
+
+    def reset(self) -> None:
+        """End the connection by RST."""
+        if self.transport is not None and (sock := self.transport.get_extra_info("socket")):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.abort()
+
     def abort(self) -> None:
-        """Reset the connection."""
+        """Drop the connection with what is not written yet."""
         self.link.halves.discard(self)
         if self.transport is not None:
             self.transport.abort()
@@ -141,7 +193,7 @@ class Link:
 
     def start(self) -> None:
         """Bind and accept; no-op when listening. Raises OSError when the address is taken."""
-        if self._listener is not None:
+        if self._listener is not None or (self.toxic is not None and self.toxic.refuse):
             return
         self._listener = socket.create_server((self.address, self.port), backlog=_BACKLOG)
         self._listener.setblocking(False)
@@ -164,7 +216,7 @@ class Link:
                 self._spawn(self._join(client))
 
     async def _join(self, client: socket.socket) -> None:
-        near, far = _Half(self), _Half(self)
+        near, far = _Half(self), _Half(self, answers=True)
         near.other, far.other = far, near
         self.halves.add(near)
         try:
@@ -184,9 +236,19 @@ class Link:
 
         Raises FaultError for a partial loss where filters are not permitted.
         """
+        refused = self.toxic is not None and self.toxic.refuse
         self.toxic = toxic
         share = toxic.drop if toxic else 0.0
         self._mend()
+        if toxic is not None and toxic.refuse:
+            self.refuse()
+            return
+        if refused:
+            self.start()  # which comes back here
+            return
+        for half in list(self.halves):
+            if half.other is not None:
+                half.other.release()
         try:
             self._lose(share)
         except PermissionError as error:

@@ -22,13 +22,14 @@ import asyncpg
 
 from chaosgym.errors import FaultError, SandboxError
 from chaosgym.plan import Plan
-from chaosgym.sandbox.base import Capability, Toxic
+from chaosgym.sandbox.base import Capability, Pressure, Toxic
 from chaosgym.sandbox.datastores import Postgres, Redis
 from chaosgym.sandbox.links import Link
 from chaosgym.sandbox.supervisor import Supervisor
 from chaosgym.sandbox.watch import Watch
 from chaosgym.sandbox.wire import Network, draw_address, make_network
 from chaosgym.sandbox.zygote import Zygote
+from chaosgym.services.load import LoadGenerator
 from chaosgym.services.wiring import service_configs
 from chaosgym.telemetry.logs import parse_log
 from chaosgym.telemetry.otlp import Receiver
@@ -37,7 +38,7 @@ from chaosgym.telemetry.store import TelemetryBuffer
 __all__ = ["LocalSandbox"]
 
 _OTLP_PORT = 4318
-_CAPABILITIES: frozenset[Capability] = frozenset({"signal", "hold", "restart", "limit", "defect", "link", "sql", "redis"})
+_CAPABILITIES: frozenset[Capability] = frozenset({"signal", "hold", "restart", "limit", "defect", "link", "sql", "redis", "load"})
 
 
 class LocalSandbox:
@@ -53,6 +54,8 @@ class LocalSandbox:
         self._watch = Watch(self.telemetry, self._supervisor, self._postgres, self._redis)
         self._links: dict[str, Link] = {}
         self._logs: dict[str, Path] = {}
+        self.users: LoadGenerator | None = None
+        """Set by whoever makes the load of an episode."""
         self._plan: Plan | None = None
         self._network: Network | None = None
 
@@ -79,9 +82,10 @@ class LocalSandbox:
         self._watch.start(plan)
 
     async def _start_service(self, role: str, config: Any) -> None:
-        limits = self.plan.app.spec.components[role].limits
+        component = self.plan.app.spec.components[role]
+        limits = component.limits
         log = self._logs[role] = self._state / f"{random.getrandbits(48):012x}.log"
-        await self._supervisor.start(role, config, memory=limits.memory, files=limits.files, log=log)
+        await self._supervisor.start(role, config, memory=limits.memory, files=limits.files, log=log, replicas=component.replicas)
 
     async def stop(self) -> None:
         """End the services, the links and the sampling; safe to call twice. Raises SandboxError when something stays."""
@@ -158,9 +162,10 @@ class LocalSandbox:
     def processes(self, role: str) -> Sequence[int]:
         return self._watch.pids(role)
 
-    async def signal(self, role: str, number: int) -> None:
-        for pid in self.processes(role):
-            os.kill(pid, number)
+    async def signal(self, role: str, number: int, pid: int | None = None) -> None:
+        for each in self.processes(role):
+            if pid in (None, each):
+                os.kill(each, number)
 
     async def hold(self, role: str, down: bool) -> None:
         self._supervisor.hold(role, down)
@@ -188,6 +193,9 @@ class LocalSandbox:
             _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(count or self._supervisor.files(role), hard), hard))
 
+    async def limit_memory(self, role: str, size: int | None) -> None:
+        self._supervisor.limit_memory(role, size or self.plan.app.spec.components[role].limits.memory)
+
     def _first(self, role: str) -> int:
         pids = self.processes(role)
         if not pids:
@@ -207,6 +215,14 @@ class LocalSandbox:
         if role not in self._links:
             raise FaultError(f"component {role!r} is not reached through a link; links: {', '.join(self._links) or 'none'}")
         return self._links[role]
+
+    async def press(self, pressure: Pressure | None) -> None:
+        if self.users is None:
+            raise FaultError("nobody uses this application: there is no load to change")
+        await self.users.strangers.press(pressure)
+
+    def pressure(self) -> Pressure | None:
+        return self.users.strangers.pressure if self.users else None
 
     @asynccontextmanager
     async def sql(self, role: str) -> AsyncGenerator[asyncpg.Connection, None]:

@@ -1,7 +1,8 @@
 """What an init system or a kubelet does for the services of an episode: start, watch, kill for memory, restart.
 
-A component that ends unexpectedly is started again after a backoff, unless it is held down. One whose
-resident memory passes its limit is killed with SIGKILL, as the kernel's OOM killer does to a cgroup.
+A component runs as one process or as several replicas that share its address. One that ends unexpectedly is
+started again after a backoff, unless its component is held down, while the others go on. One whose resident
+memory passes its limit is killed with SIGKILL, as the kernel's OOM killer does to a cgroup.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ READY_TIMEOUT = 8.0
 _BACKOFF = (0.15, 0.3, 0.6, 1.2)
 _DRAIN = 0.6
 _DELIVER = 0.25
-"""Seconds that a service gets to send its telemetry when asked; a healthy one needs a few milliseconds."""
+"""Seconds that services get to send their telemetry when asked; a healthy one needs a few milliseconds, ..."""
+_DELIVER_EACH = 0.01
+"""... and all are asked at once, so there is this much more for each of them."""
+_FORKS = 8
+"""Processes being forked at once: the zygote forks one after another, and its socket holds only so many orders."""
 _PAGE = os.sysconf("SC_PAGESIZE")
 
 Notice = Callable[[str, str, str, Mapping[str, Any]], None]
@@ -54,10 +59,23 @@ class _Component:
     memory: int
     files: int
     log: Path
+    replicas: int
     instances: list[Instance] = field(default_factory=list["Instance"])
+    forking: int = 0
     held: bool = False
     ends: int = 0
     defect: Mapping[str, Any] | None = None
+
+    @property
+    def missing(self) -> int:
+        """Processes that it has too few of; those on their way out do not count."""
+        return self.replicas - self.forking - sum(not instance.leaving for instance in self.instances)
+
+    @property
+    def backoff(self) -> float:
+        """Seconds until the next start, by how often each of its replicas has ended."""
+        rounds = -(-self.ends // self.replicas)
+        return _BACKOFF[min(rounds, len(_BACKOFF)) - 1]
 
 
 class Supervisor:
@@ -66,27 +84,39 @@ class Supervisor:
     def __init__(self, zygote: Zygote, notice: Notice, on_down: Callable[[str], None], on_up: Callable[[str], None]) -> None:
         self._zygote, self._notice, self._on_down, self._on_up = zygote, notice, on_down, on_up
         self._components: dict[str, _Component] = {}
+        self._forks = asyncio.Semaphore(_FORKS)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def attach(self) -> None:
         """Hear of the ends of processes, in the running loop."""
         self._zygote.attach(self._ended)
 
-    async def start(self, role: str, config: ServiceConfig, *, memory: int, files: int, log: Path) -> None:
-        """Start a component and wait until it listens. Raises SandboxError when it does not."""
-        component = self._components[role] = _Component(config, memory, files, log)
-        await self._launch(role, component, config)
+    async def start(self, role: str, config: ServiceConfig, *, memory: int, files: int, log: Path, replicas: int = 1) -> None:
+        """Start a component and wait until all of its replicas listen. Raises SandboxError when one does not."""
+        component = self._components[role] = _Component(config, memory, files, log, replicas)
+        await self._launch_all(role, component)
 
-    async def _launch(self, role: str, component: _Component, config: ServiceConfig) -> Instance:
-        pid, control = await self._zygote.fork(config, component.log, component.files)
-        control.setblocking(False)
-        instance = Instance(pid, control)
-        component.instances.append(instance)
-        if not await _is_ready(control):
+    async def _launch_all(self, role: str, component: _Component) -> None:
+        await asyncio.gather(*(self._launch(role, component) for _ in range(component.replicas)))
+
+    async def _launch(self, role: str, component: _Component) -> None:
+        instance = await self._fork(component)
+        if not await _is_ready(instance.control):
             raise SandboxError(f"component {role!r} did not start: {_last_words(component.log)}")
         if component.defect is not None:
             await _change(instance, component.defect)
         self._on_up(role)
+
+    async def _fork(self, component: _Component) -> Instance:
+        component.forking += 1
+        try:
+            async with self._forks:
+                pid, control = await self._zygote.fork(component.config, component.log, component.files)
+        finally:
+            component.forking -= 1
+        control.setblocking(False)
+        instance = Instance(pid, control)
+        component.instances.append(instance)
         return instance
 
     def _ended(self, pid: int, code: int) -> None:
@@ -110,19 +140,19 @@ class Supervisor:
             self._spawn(self._restart_later(role, component))
 
     async def _restart_later(self, role: str, component: _Component) -> None:
-        await asyncio.sleep(_BACKOFF[min(component.ends, len(_BACKOFF)) - 1])
-        if component.held or component.instances:
+        await asyncio.sleep(component.backoff)
+        if component.held or component.missing < 1:
             return
         with contextlib.suppress(SandboxError):  # it ended while starting: its exit has been handled
-            await self._launch(role, component, component.config)
+            await self._launch(role, component)
             self._notice(role, "restart", f"restarted, attempt {component.ends}", {"restart_count": component.ends})
 
     async def roll(self, role: str, config: ServiceConfig) -> None:
-        """Replace the running process by one with `config`: the new one listens before the old one drains."""
+        """Replace the running processes by ones with `config`: the new ones listen before the old ones drain."""
         component = self._components[role]
         old = list(component.instances)
         component.config = config
-        await self._launch(role, component, config)
+        await self._launch_all(role, component)
         for instance in old:
             instance.leaving = True
             _kill(instance.pid, signal.SIGTERM)
@@ -135,10 +165,10 @@ class Supervisor:
                 _kill(instance.pid, signal.SIGKILL)
 
     def hold(self, role: str, down: bool) -> None:
-        """Stop restarting it, or start it again if it is down."""
+        """Stop restarting it, or start again what of it is down."""
         component = self._components[role]
         component.held = down
-        if not down and not component.instances:
+        for _ in range(0 if down else component.missing):
             self._spawn(self._restart_later(role, component))
 
     async def defect(self, role: str, defect: Mapping[str, Any] | None) -> None:
@@ -152,7 +182,8 @@ class Supervisor:
     async def deliver(self) -> None:
         """Let every running service send the telemetry it holds, and those on their way out end; one that hangs is left behind."""
         instances = [i for c in self._components.values() for i in c.instances]
-        await asyncio.gather(*(ask(i, {"deliver": True}, _DELIVER) for i in instances if not i.leaving))
+        timeout = _DELIVER + _DELIVER_EACH * len(instances)
+        await asyncio.gather(*(ask(i, {"deliver": True}, timeout) for i in instances if not i.leaving))
         deadline = time.monotonic() + _DRAIN
         while time.monotonic() < deadline:
             if not any(i.leaving for c in self._components.values() for i in c.instances):
@@ -171,6 +202,10 @@ class Supervisor:
         """The plan's soft limit of open files."""
         return self._components[role].files
 
+    def limit_memory(self, role: str, size: int) -> None:
+        """Set the resident bytes above which a process of the component is killed."""
+        self._components[role].memory = size
+
     def enforce_memory(self) -> None:
         """Kill what is over its limit; call it every 50 to 100 ms."""
         for component in self._components.values():
@@ -186,7 +221,7 @@ class Supervisor:
         for component in self._components.values():
             component.held = True
         deadline = time.monotonic() + 5
-        while left := [i for c in self._components.values() for i in c.instances]:
+        while (left := [i for c in self._components.values() for i in c.instances]) or any(c.forking for c in self._components.values()):
             if time.monotonic() > deadline:
                 raise SandboxError(f"{len(left)} services did not end after SIGKILL")
             for instance in left:  # each time: a start under way may have added one, whatever became of its task

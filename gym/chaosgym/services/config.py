@@ -119,7 +119,9 @@ class StreamConfig:
 class Defect:
     """A real defect of the program, switched on; see `chaosgym.services.defects`."""
 
-    kind: Literal["spin", "leak", "raise"]
+    kind: Literal[
+        "spin", "leak", "raise", "block", "burn", "deadlock", "queries", "connections", "threads", "files", "reshape", "exit", "warm_up"
+    ]  # fmt: skip
     duty: Annotated[float, Field(ge=0, le=1)] = 0.0
     """spin: share of the time that the thread is busy."""
     bytes_per_second: Annotated[float, Field(ge=0)] = 0.0
@@ -128,6 +130,10 @@ class Defect:
     """raise: share of the items that it throws on, always the same."""
     flavour: Annotated[int, Field(ge=0)] = 0
     """raise: which bug."""
+    seconds: Annotated[float, Field(ge=0, le=60)] = 0.0
+    """block, burn: of each request; exit, warm_up: after the start."""
+    count: Annotated[int, Field(ge=0, le=1000)] = 0
+    """queries: further ones after each; threads, files: left behind by each request."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -162,6 +168,24 @@ class ServiceConfig:
     """Seconds before the first retry; doubles with each."""
     breaker: bool = True
     """Whether circuit breakers stop calling what fails."""
+    ports: dict[str, int] = field(default_factory=dict[str, int])
+    """By host of a peer: the port to connect to, in place of its own."""
+    hosts: dict[str, str] = field(default_factory=dict[str, str])
+    """By host of an HTTP peer: the name to call it by instead."""
+    prefixes: dict[str, str] = field(default_factory=dict[str, str])
+    """By host of an HTTP peer: what stands before its routes."""
+    stream: str = ""
+    """Consumed in place of what `consumes` says."""
+    rate_limit: Annotated[float | None, Field(ge=0, le=10_000)] = None
+    """Requests a second that are served; further ones are answered 429."""
+    body_limit: Annotated[int, Field(ge=0)] = 65_536
+    """Bytes of a request's body; larger ones are answered 413."""
+    debug: bool = False
+    """Log every step with what went in and came out."""
+    environment: str = ""
+    """A variable of the environment that every request needs."""
+    unfinished: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the items for which a path is taken that is not written yet."""
     defect: Defect | None = None
     """Switched on from the start."""
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from opentelemetry.trace import SpanKind, set_span_in_context
 from redis.exceptions import RedisError, ResponseError
 
 from chaosgym.services.config import Peer, StreamConfig
+from chaosgym.services.defects import Defects
 from chaosgym.services.failure import Failure
 from chaosgym.services.instruments import Instruments, describe, failed, read_traceparent, trace_of
 from chaosgym.services.journal import Journal
@@ -33,9 +34,9 @@ class Consumer:
     """Reads `config.stream` until cancelled."""
 
     def __init__(self, config: StreamConfig, peer: Peer, name: str, steps: Steps, instruments: Instruments, journal: Journal,
-                 rule: Callable[[], Rule | None]) -> None:  # fmt: skip
+                 defects: Defects, rules: Callable[[], Sequence[Rule]]) -> None:  # fmt: skip
         self._config, self._peer, self._name = config, peer, name
-        self._steps, self._instruments, self._journal, self._rule = steps, instruments, journal, rule
+        self._steps, self._instruments, self._journal, self._defects, self._rules = steps, instruments, journal, defects, rules
         self._client = steps.stores[config.host].client
 
     async def run(self) -> None:
@@ -75,8 +76,9 @@ class Consumer:
         trace = trace_of(span)
         try:
             work = Work(int(fields.get("id", "1")), set_span_in_context(span), trace)
+            await self._defects.before()
             await self._steps.run(self._config.steps, work)
-            if rule := self._rule():
+            for rule in self._rules():
                 rule.apply(rule.record(work.item))
             async with asyncio.timeout(_TIMEOUT):
                 await self._client.execute_command("XACK", stream, self._config.group, message)

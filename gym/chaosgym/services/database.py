@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import asyncpg
 
 from chaosgym.services.config import Peer, Query, ServiceConfig
+from chaosgym.services.defects import Defects
 from chaosgym.services.failure import Failure, error_name
 from chaosgym.services.instruments import Instruments, describe
 from chaosgym.services.journal import Journal
@@ -61,8 +63,8 @@ class _Connection(asyncpg.Connection):
 class Database:
     """One postgres peer; the pool is made at the first query."""
 
-    def __init__(self, peer: Peer, config: ServiceConfig, instruments: Instruments, journal: Journal) -> None:
-        self._peer, self._config, self._instruments, self._journal = peer, config, instruments, journal
+    def __init__(self, peer: Peer, config: ServiceConfig, instruments: Instruments, journal: Journal, defects: Defects) -> None:
+        self._peer, self._config, self._instruments, self._journal, self._defects = peer, config, instruments, journal, defects
         self._pool: asyncpg.Pool | None = None
         self._waiting = 0
         self._attributes = {
@@ -104,9 +106,12 @@ class Database:
         with self._instruments.client(f"{verb} {step.table}", work.parent, attributes):
             try:
                 async with asyncio.timeout(step.timeout):
-                    return await self._execute(step, work.item)
+                    found = await self._execute(step, work.item)
+                if self._defects.is_on("queries"):
+                    await self._again(step, work)
+                return found
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                failure = _failure(error, self._peer.host, step.timeout)
+                failure = _failure(error, self._peer.host, step.timeout, self._full())
                 self._journal.log(
                     "ERROR",
                     "query_failed",
@@ -133,7 +138,23 @@ class Database:
             rows = await connection.fetch(statement(step), _argument(step, item))
             return _plain(rows, step.operation)
         finally:
-            await pool.release(connection)
+            if not self._defects.is_on("connections"):
+                await pool.release(connection)
+
+    async def _again(self, step: Query, work: Work) -> None:
+        """A query for each of what should have been asked for at once."""
+        assert self._defects.on is not None
+        single = dataclasses.replace(step, operation="get")
+        for number in range(self._defects.on.count):
+            with self._instruments.client(f"SELECT {step.table}", work.parent, {**self._attributes, "db.operation.name": "SELECT"}):
+                async with asyncio.timeout(step.timeout):
+                    await self._execute(single, work.item + number)
+
+    def _full(self) -> str:
+        """How full the pool is, when there is nothing left in it."""
+        pool = self._pool
+        full = pool is not None and pool.get_size() >= self._config.pool and not pool.get_idle_size()
+        return f"{self._config.pool} of {self._config.pool}" if full else ""
 
 
 def _plain(rows: list[asyncpg.Record], operation: str) -> Any:
@@ -143,8 +164,11 @@ def _plain(rows: list[asyncpg.Record], operation: str) -> Any:
     return made[0] if made else {}
 
 
-def _failure(error: Exception, host: str, timeout: float) -> Failure:
+def _failure(error: Exception, host: str, timeout: float, full: str) -> Failure:
     """504 for what took too long, 503 for what did not let us in, 500 for what the server refused to do."""
+    if isinstance(error, TimeoutError) and full:
+        text = f"{host}: timed out after {timeout * 1000:.0f} ms, connections in use: {full}"
+        return Failure(504, "TimeoutError", text, peer=host)
     if isinstance(error, TimeoutError):
         return Failure(504, "TimeoutError", f"{host}: statement timed out after {timeout * 1000:.0f} ms", peer=host)
     text = f"{host}: {describe(error)}"

@@ -19,7 +19,7 @@ from chaosgym.services.trace import format_traceback
 
 __all__ = ["Journal", "JournalHandler", "Level", "Trace"]
 
-Level = Literal["INFO", "WARN", "ERROR"]
+Level = Literal["DEBUG", "INFO", "WARN", "ERROR"]
 Trace = tuple[str, str]
 """Trace id and span id in hex."""
 

@@ -21,6 +21,7 @@ from yarl import URL
 from chaosgym.plan import Plan
 from chaosgym.services.instruments import describe
 from chaosgym.services.peers import TableResolver, path_for
+from chaosgym.services.strangers import Strangers
 
 __all__ = ["EDGE", "EdgeSample", "LoadGenerator"]
 
@@ -79,6 +80,7 @@ class LoadGenerator:
         self._arrivals: asyncio.Task[None] | None = None
         self.rate_factor = 1.0
         """Multiplies the rate of new journeys from now on."""
+        self.strangers = Strangers(plan, (address, port), seed=seed)
         self.samples: list[EdgeSample] = []
         """Finished requests, in the order in which they finished."""
 
@@ -99,6 +101,7 @@ class LoadGenerator:
 
     async def stop(self) -> None:
         """No more arrivals; journeys under way are broken off and leave no sample."""
+        await self.strangers.stop()
         tasks = [*self._tasks, *([self._arrivals] if self._arrivals else [])]
         for task in tasks:
             task.cancel()
@@ -113,7 +116,9 @@ class LoadGenerator:
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
-            due += self._draw.expovariate(self._journeys_per_second * max(self.rate_factor, 1e-3))
+            pressure = self.strangers.pressure
+            factor = self.rate_factor * (pressure.factor if pressure else 1.0)
+            due += self._draw.expovariate(self._journeys_per_second * max(factor, 1e-3))
             await asyncio.sleep(due - loop.time())
             journey = self._draw.choices(self._journeys, self._weights)[0]
             item = int(ITEMS * self._draw.random() ** _POPULARITY) + 1

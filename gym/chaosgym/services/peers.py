@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -15,16 +15,18 @@ from opentelemetry.trace import Span
 from yarl import URL
 
 from chaosgym.services.breaker import Breaker
-from chaosgym.services.config import Address, Call, ServiceConfig
+from chaosgym.services.config import Address, Call, Peer, ServiceConfig
 from chaosgym.services.failure import Failure
 from chaosgym.services.instruments import Instruments, describe, traceparent
 from chaosgym.services.journal import Journal
 from chaosgym.services.work import Work
 
-__all__ = ["Peers", "TableResolver", "path_for"]
+__all__ = ["RESULT", "Peers", "TableResolver", "path_for"]
 
 _IDLE = 0.5
 """Seconds that an unused connection is kept."""
+RESULT = "result"
+"""The field of an answer that callers read."""
 
 
 class TableResolver(AbstractResolver):
@@ -53,9 +55,9 @@ def path_for(route: str, item: int) -> str:
 class Peers:
     """All HTTP peers of a service; made inside the running loop."""
 
-    def __init__(self, config: ServiceConfig, instruments: Instruments, journal: Journal) -> None:
+    def __init__(self, config: ServiceConfig, peers: Sequence[Peer], instruments: Instruments, journal: Journal) -> None:
         self._config, self._instruments, self._journal = config, instruments, journal
-        self._peers = {peer.host: peer for peer in config.peers if peer.kind in ("gateway", "service")}
+        self._peers = {peer.host: peer for peer in peers if peer.kind in ("gateway", "service")}
         self._breakers = {host: Breaker() for host in self._peers}
         table = {host: peer.address for host, peer in self._peers.items()}
         connector = aiohttp.TCPConnector(
@@ -143,7 +145,8 @@ class Peers:
     async def _attempt(self, step: Call, work: Work, attempt: int) -> Any:
         timeout = self._config.timeout or step.timeout
         limits = aiohttp.ClientTimeout(total=timeout, sock_connect=0.6 * timeout)
-        url = URL(f"http://{step.host}:{self._peers[step.host].port}{path_for(step.route, work.item)}", encoded=True)
+        host, prefix = self._config.hosts.get(step.host, step.host), self._config.prefixes.get(step.host, "")
+        url = URL(f"http://{host}:{self._peers[step.host].port}{prefix}{path_for(step.route, work.item)}", encoded=True)
         body = None if step.method in ("GET", "DELETE") else {"id": work.item, "quantity": work.item % 3 + 1}
         with self._instruments.client(step.method, work.parent, self._attributes(step, attempt)) as span:
             try:
@@ -153,7 +156,7 @@ class Peers:
                     text = await reply.read()
                     return _answer(reply.status, text, step, span)
             except (aiohttp.ClientError, OSError) as error:
-                raise _failure(error, step.host, timeout) from error
+                raise _failure(error, host, timeout) from error
 
 
 def _answer(status: int, text: bytes, step: Call, span: Span) -> Any:
@@ -163,7 +166,7 @@ def _answer(status: int, text: bytes, step: Call, span: Span) -> Any:
         raise Failure(ours, str(status), f"{step.method} {step.route} on {step.host} returned {status}", peer=step.host)
     if status >= 400:
         raise Failure(502, str(status), f"{step.method} {step.route} on {step.host} returned {status}", peer=step.host, retry=False)
-    return json.loads(text)
+    return json.loads(text)[RESULT]
 
 
 def _failure(error: Exception, host: str, timeout: float) -> Failure:

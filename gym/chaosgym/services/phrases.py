@@ -80,6 +80,27 @@ PHRASES: Mapping[str, tuple[str, ...]] = {
         "could not process {message}: {error}",
         "giving up on message {message}: {error}",
     ),
+    "rate_limited": (
+        "rate limit of {limit}/s exceeded, rejecting {method} {path}",
+        "too many requests: {method} {path} over the limit of {limit} per second",
+        "throttling {method} {path}: more than {limit} rps",
+    ),
+    "too_large": (
+        "request body of {size} bytes exceeds the limit of {limit}",
+        "rejecting payload too large: {size} > {limit} bytes",
+        "body too large ({size} bytes, limit {limit})",
+    ),
+    "not_ready": (
+        "not ready yet, warming up for another {seconds} s",
+        "still starting: caches are loading, {seconds} s to go",
+        "readiness check failed: warm-up not finished ({seconds} s left)",
+    ),
+    "giving_up": (
+        "fatal: cannot continue, exiting",
+        "panic: bootstrap failed, terminating with status 1",
+        "startup hook failed, giving up (exit 1)",
+    ),
+    "debug": ("{step}.{key} = {value}", "step={step} {key}={value!r}", "dump {step}: {key} -> {value}"),
     "unhandled": (
         "unhandled exception in {method} {path}",
         "internal error while serving {method} {path}",

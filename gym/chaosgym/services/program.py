@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import signal
 import socket
@@ -19,7 +20,7 @@ from chaosgym.services.defects import Defects
 from chaosgym.services.handlers import Handlers
 from chaosgym.services.instruments import Instruments
 from chaosgym.services.journal import Journal, JournalHandler
-from chaosgym.services.rules import Rule
+from chaosgym.services.rules import Rule, compile_settings
 from chaosgym.services.steps import Steps
 
 __all__ = ["Program"]
@@ -36,7 +37,8 @@ class Program:
         """`log`: the file descriptor that the log goes to."""
         self._config, self._control = config, control
         self._journal = Journal(config.name, config.style, config.seed, descriptor=log)
-        self._defects = Defects(config.name)
+        self._defects = Defects(config.name, self._journal)
+        self._settings = compile_settings(config.name, config.environment, config.unfinished)
 
     async def serve(self) -> None:
         """Start, wait for SIGTERM, stop; what libraries log is written in the service's style."""
@@ -54,8 +56,8 @@ class Program:
         journal.log("INFO", "starting", name=config.name, version=config.version)
         self._defects.switch(config.defect)
         self._instruments = Instruments(config.name, config.version, config.otlp)
-        self.steps = Steps(config, self._instruments, journal)
-        self._handlers = Handlers(config.endpoints, self.steps, self._instruments, journal, self._rule)
+        self.steps = Steps(config, self._instruments, journal, self._defects)
+        self._handlers = Handlers(config, self.steps, self._instruments, journal, self._defects, self._rules)
         self._runner = web.ServerRunner(web.Server(self._handlers.handle, access_log=None, keepalive_timeout=5.0), shutdown_timeout=DRAIN)
         await self._runner.setup()
         await web.SockSite(self._runner, listener, backlog=_BACKLOG).start()
@@ -73,15 +75,16 @@ class Program:
         await asyncio.to_thread(self._instruments.stop)
         self._journal.log("INFO", "stopped")
 
-    def _rule(self) -> Rule | None:
-        return self._defects.rule
+    def _rules(self) -> tuple[Rule, ...]:
+        return (*self._settings, *((self._defects.rule,) if self._defects.rule else ()))
 
     def _background(self) -> Iterator[Coroutine[Any, Any, None]]:
         config = self._config
         yield Control(self._control, self._defects, self._instruments).serve()
         if (stream := config.consumes) is not None:
             peer = next(p for p in config.peers if p.host == stream.host)
-            yield Consumer(stream, peer, config.name, self.steps, self._instruments, self._journal, self._rule).run()
+            stream = dataclasses.replace(stream, stream=config.stream or stream.stream)
+            yield Consumer(stream, peer, config.name, self.steps, self._instruments, self._journal, self._defects, self._rules).run()
 
 
 def _bound(address: Address) -> socket.socket:

@@ -16,7 +16,7 @@ from typing import Any
 
 from chaosgym.services.trace import application_folder
 
-__all__ = ["BUGS", "Bug", "Rule", "compile_rule", "is_affected"]
+__all__ = ["BUGS", "Bug", "Rule", "compile_rule", "compile_settings", "is_affected"]
 
 
 _NOUNS = ("discount", "tax", "loyalty", "shipping", "quota", "rebate", "margin", "bundle", "credit", "voucher", "tariff", "surcharge")
@@ -120,6 +120,20 @@ def {outer}(record):
 ''', "2026-02-28", "2026-02-30"),
 )  # fmt: skip
 
+_ENVIRONMENT = """
+import os
+
+def load_{noun}_settings(record):
+    key = os.environ["{name}"]
+    return key, record["amount"]
+"""
+_UNFINISHED = """
+def {outer}(record):
+    if record["{noun}"]:
+        raise NotImplementedError("{words} is not available yet")
+    return record["amount"]
+"""
+
 
 def is_affected(item: int, share: float, flavour: int) -> bool:
     """Whether the record of `item` is awkward: the same answer always, for about `share` of all items."""
@@ -131,17 +145,38 @@ def compile_rule(service: str, flavour: int, share: float) -> Rule:
     """The rule of one flavour as code of `service`, which throws on `share` of the items."""
     draw = random.Random(f"rule:{flavour}")
     bug, noun, verbs = BUGS[flavour % len(BUGS)], draw.choice(_NOUNS), draw.sample(_VERBS, 2)
-    outer = f"{verbs[0]}_{noun}"
-    source = "\n" * draw.randrange(8, 90) + bug.source.format(outer=outer, inner=f"_{verbs[1]}_{noun}", noun=noun).lstrip("\n")
-    code = _code(source, f"{application_folder(service)}/{draw.choice(_MODULES)}.py")
-    scope: dict[str, Any] = {}
-    exec(code, scope)  # source of this module, not of a user
+    source = bug.source.format(outer=f"{verbs[0]}_{noun}", inner=f"_{verbs[1]}_{noun}", noun=noun)
+    return Rule(_records(bug, noun, share, flavour), _defined(service, source, f"{verbs[0]}_{noun}", draw))
 
+
+def compile_settings(service: str, environment: str, unfinished: float) -> tuple[Rule, ...]:
+    """The rules that a configuration adds: one reads a variable of the environment, one takes a path that is not written yet."""
+    draw = random.Random(f"settings:{service}")
+    noun, verb = draw.choice(_NOUNS), draw.choice(_VERBS)
+    rules: list[Rule] = []
+    if environment:
+        source = _ENVIRONMENT.format(name=environment, noun=noun)
+        rules.append(Rule(_records(Bug(source, 1, 1), noun, 0.0, 0), _defined(service, source, f"load_{noun}_settings", draw)))
+    if unfinished:
+        bug = Bug(_UNFINISHED.format(outer=f"{verb}_{noun}", noun=noun, words=f"{noun} {verb}"), False, True)
+        rules.append(Rule(_records(bug, noun, unfinished, 1), _defined(service, bug.source, f"{verb}_{noun}", draw)))
+    return tuple(rules)
+
+
+def _records(bug: Bug, noun: str, share: float, flavour: int) -> Callable[[int], Mapping[str, object]]:
     def record(item: int) -> Mapping[str, object]:
         value = bug.awkward if is_affected(item, share, flavour) else bug.usual
         return {"id": item, "amount": item * 7 % 400 + 1, noun: value}
 
-    return Rule(record, scope[outer])
+    return record
+
+
+def _defined(service: str, source: str, name: str, draw: random.Random) -> Callable[[Mapping[str, object]], object]:
+    """The function `name` of `source`, as if it stood somewhere in the code of `service`."""
+    text = "\n" * draw.randrange(8, 90) + source.lstrip("\n")
+    scope: dict[str, Any] = {}
+    exec(_code(text, f"{application_folder(service)}/{draw.choice(_MODULES)}.py"), scope)  # source of this module, not of a user
+    return scope[name]
 
 
 def _code(source: str, filename: str) -> CodeType:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import time
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from chaosgym.services.config import Cache, Call, Compute, Publish, Query, ServiceConfig, Step
+from chaosgym.services.config import Cache, Call, Compute, Peer, Publish, Query, ServiceConfig, Step
 from chaosgym.services.database import Database
+from chaosgym.services.defects import Defects, compute
 from chaosgym.services.failure import Failure
 from chaosgym.services.instruments import Instruments
 from chaosgym.services.journal import Journal
@@ -18,17 +18,16 @@ from chaosgym.services.work import Work
 
 __all__ = ["Steps"]
 
-_BLOCK = bytes(range(256)) * 32
-
 
 class Steps:
     """Everything that a service talks to; made inside the running loop."""
 
-    def __init__(self, config: ServiceConfig, instruments: Instruments, journal: Journal) -> None:
-        self._journal = journal
-        self._peers = Peers(config, instruments, journal)
-        self._databases = {p.host: Database(p, config, instruments, journal) for p in config.peers if p.kind == "postgres"}
-        self.stores = {p.host: Store(p, instruments, journal) for p in config.peers if p.kind == "redis"}
+    def __init__(self, config: ServiceConfig, instruments: Instruments, journal: Journal, defects: Defects) -> None:
+        self._journal, self._debug = journal, config.debug
+        peers = tuple(_moved(peer, config.ports.get(peer.host)) for peer in config.peers)
+        self._peers = Peers(config, peers, instruments, journal)
+        self._databases = {p.host: Database(p, config, instruments, journal, defects) for p in peers if p.kind == "postgres"}
+        self.stores = {p.host: Store(p, instruments, journal) for p in peers if p.kind == "redis"}
 
     async def close(self) -> None:
         """Close all connections."""
@@ -42,7 +41,14 @@ class Steps:
         for step in steps:
             made = await self._run(step, work)
             result = result if made is None else made
+            if self._debug:
+                self._tell(step, work, made)
         return result
+
+    def _tell(self, step: Step, work: Work, made: Any) -> None:
+        """All about a step, as a forgotten debug level logs it."""
+        for key, value in {**dataclasses.asdict(step), "item": work.item, "result": made}.items():
+            self._journal.log("DEBUG", "debug", work.trace, step=step.step, key=key, value=value)
 
     async def _run(self, step: Step, work: Work) -> Any:
         match step:
@@ -55,7 +61,7 @@ class Steps:
             case Publish():
                 await self.stores[step.host].publish(step, work)
             case Compute():
-                _compute(step.seconds)
+                compute(step.seconds)
         return None
 
     async def _cache(self, step: Cache, work: Work) -> Any:
@@ -94,9 +100,6 @@ class Steps:
         return value
 
 
-def _compute(seconds: float) -> None:
-    """Hash until the thread has had that much CPU."""
-    done = time.thread_time() + seconds
-    digest = b""
-    while time.thread_time() < done:
-        digest = hashlib.sha256(digest + _BLOCK).digest()
+def _moved(peer: Peer, port: int | None) -> Peer:
+    """The peer as a configuration with another port sees it."""
+    return peer if port is None else dataclasses.replace(peer, port=port, address=(peer.address[0], port))

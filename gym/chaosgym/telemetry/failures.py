@@ -12,10 +12,27 @@ from functools import lru_cache
 __all__ = ["FAILURE_KINDS", "failure_kind", "failure_of"]
 
 _PHRASES = (
+    ("nopool", r"connections in use: \d+ of \d+"),
     ("toofiles", r"too many open files|emfile|enfile|errno 24\b|no file descriptors"),
     ("toomany", r"too many clients|remaining connection slots|too ?many ?connections|max number of clients|connection limit exceeded"),
     ("badauth", r"password authentication|authentication ?fail|auth(?:entication)? ?error|invalid ?password|invalid ?authorization"
-                r"|noauth|wrongpass|access denied|permission denied for|role \S+ does not exist|invalid credential|unauthori[sz]ed"),
+                r"|noauth|wrongpass|access denied|role \S+ does not exist|invalid credential|unauthori[sz]ed"),
+    ("denied", r"permission denied for|insufficientprivilege|noperm\b|no permissions to (?:run|access)"),
+    ("readonly", r"read-?only (?:transaction|replica)|readonlysqltransaction|\breadonly\b"),
+    ("schema", r"(?:relation|column|table) \S+ (?:of relation \S+ )?does not exist|undefined(?:column|table)"),
+    ("nodatabase", r"database \S+ does not exist|invalidcatalogname"),
+    ("violation", r"violates \S+ constraint|duplicate key value|(?:unique|check|notnull)violation"),
+    ("exhausted", r"reached maximum value of sequence|sequencegeneratorlimit"),
+    ("wrongtype", r"wrongtype\b|wrong kind of value"),
+    ("nogroup", r"\bnogroup\b"),
+    ("recovery", r"recovery mode|crash of another server|automatic recovery|database system is (?:starting up|shutting down)"
+                 r"|cannotconnectnow|all server processes terminated"),
+    ("limited", r"too many requests|rate limit|throttling|\b429\b"),
+    ("toolarge", r"\b413\b|too large|exceeds the limit"),
+    ("notready", r"\bnot ?ready\b|still starting|readiness check"),
+    ("cutoff", r"payload is not completed|contentlengtherror|not enough data to satisfy"),
+    ("unreadable", r"(?:json|unicode)decodeerror|codec can't decode|unterminated string|expecting (?:value|property)"
+                   r"|invalid (?:header|http)|bad(?:statusline|httpmessage)"),
     ("oomcmd", r"command not allowed when used memory|maxmemory|\boom command|(?<![a-z])OutOfMemoryError: (?:oom )?command"),
     ("nomemory", r"memoryerror|out of memory|cannot allocate memory|oom.?kill|enomem"),
     ("lockwait", r"lock ?timeout|locknotavailable|deadlock|could not obtain lock|still waiting for \w*lock|lock wait|waiting for lock"),

@@ -1,8 +1,8 @@
 """What the kernel knows of a component's processes, read from /proc and under OpenTelemetry's `process.*` names.
 
-One row per metric and component: a component of several processes (a database and its backends) is summed. About
-0.1 ms a process. Two names are ours, in OpenTelemetry's style: `process.unix.file_descriptor.limit` (the soft limit,
-the smallest of the processes) and `process.socket.count`.
+One row per metric and component: a component of several processes (replicas, a database and its backends) is summed.
+About 0.1 ms a process. Two names are ours, in OpenTelemetry's style: `process.unix.file_descriptor.limit` (the soft
+limits, summed as the descriptors are) and `process.socket.count`.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _gauges(alive: list[_Process], cores: float | None) -> list[tuple[str, str, 
         ("process.memory.usage", "By", sum(p.memory for p in alive)),
         ("process.thread.count", "{thread}", sum(p.threads for p in alive)),
         ("process.unix.file_descriptor.count", "{file_descriptor}", _total(p.descriptors for p in alive)),
-        ("process.unix.file_descriptor.limit", "{file_descriptor}", min((p.limit for p in alive if p.limit is not None), default=None)),
+        ("process.unix.file_descriptor.limit", "{file_descriptor}", _total(p.limit for p in alive)),
         ("process.socket.count", "{socket}", _total(p.sockets for p in alive)),
         ("process.uptime", "s", max(p.uptime for p in alive)),
     ]

@@ -48,6 +48,10 @@ class ComponentSignals:
     files_share: Change = UNKNOWN
     """Open file descriptors as a share of their limit."""
     threads: Change = UNKNOWN
+    sockets: Change = UNKNOWN
+    """Largest number of open sockets."""
+    active: Change = UNKNOWN
+    """Most requests that were being served at once."""
     slots: Change = UNKNOWN
     """Connections of a datastore as a share of those it allows."""
     locks: Change = UNKNOWN
@@ -55,7 +59,9 @@ class ComponentSignals:
     full: Change = UNKNOWN
     """A datastore's memory as a share of its limit."""
     refused: Change = UNKNOWN
-    """Connections, keys or commands a second that a datastore rejected or evicted."""
+    """Connections a second that a datastore rejected."""
+    evicted: Change = UNKNOWN
+    """Keys a second that a datastore threw away for want of memory."""
     process_quiet: float = math.nan
     """Seconds without a sample of the process up to the end of the incident window."""
     quiet: float = math.nan
@@ -115,10 +121,13 @@ def _component(info: ComponentInfo, traffic: Traffic, gauges: Gauges, quiet: flo
         files=gauges.peak(name, "process.unix.file_descriptor.count", "process.open_file_descriptor.count"),
         files_share=_share(gauges, name, "process.unix.file_descriptor.count", "process.unix.file_descriptor.limit"),
         threads=gauges.peak(name, "process.thread.count"),
+        sockets=gauges.peak(name, "process.socket.count"),
+        active=gauges.peak(name, "http.server.active_requests"),
         slots=_slots(gauges, name),
         locks=gauges.peak(name, "postgresql.database.locks.waiting", "postgresql.locks.waiting"),
         full=_share(gauges, name, "redis.memory.used", "redis.maxmemory"),
-        refused=gauges.rate(name, "redis.connections.rejected", "redis.clients.rejected", "redis.keys.evicted"),
+        refused=gauges.rate(name, "redis.connections.rejected", "redis.clients.rejected"),
+        evicted=gauges.rate(name, "redis.keys.evicted"),
         process_quiet=gauges.last_seen(name, process=True),
         quiet=float(np.fmin(own, quiet)),
     )

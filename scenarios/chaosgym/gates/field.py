@@ -1,4 +1,4 @@
-"""The gates that need many scenarios: does a hack beat chance, does a shortcut do well, does an order give the culprit away?"""
+"""The gates that need many scenarios: does a hack beat chance, does a shortcut do well on a split, does an order give the culprit away?"""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Mapping, Sequence
 
 from chaosgym.agents import Agent, MajorityAgent, NullAgent, RandomAgent, right_answer
 from chaosgym.agents.answers import blame
-from chaosgym.agents.shortcuts import GrepAgent, LatestDeployAgent, MostErrorsAgent, MostNotableAgent
+from chaosgym.agents.shortcuts import SHORTCUTS
 from chaosgym.diagnosis import MAX_CAUSES
+from chaosgym.evaluation.ceiling import CEILING, enough
 from chaosgym.evaluation.row import Row
+from chaosgym.evaluation.rule import best_rule
 from chaosgym.gates.judge import answer_rows
 from chaosgym.gates.trial import Observed
 from chaosgym.gates.verdict import Verdict
 from chaosgym.incident import Incident
-from chaosgym.taxonomy import FAULT_TYPES
+from chaosgym.taxonomy import FAULT_TYPES, HEALTHY
 
-__all__ = ["CEILING", "ManyAnswersAgent", "StuffingAgent", "judge_field"]
+__all__ = ["ManyAnswersAgent", "StuffingAgent", "judge_field"]
 
-CEILING = 0.25
-"""Share of the episodes of a split in which an honest shortcut may name component and fault."""
 _SPREAD = 3.0
 """Standard errors that the culprit's mean place in an order may be off the middle."""
 _FEW = 20
@@ -57,30 +57,18 @@ class ManyAnswersAgent:
 
 
 def judge_field(runs: Mapping[str, Sequence[Observed]]) -> list[Verdict]:
-    """`runs`: the broken episodes by scenario. One verdict per scenario, then those of all of them together."""
+    """Verdicts on all scenarios together; `runs` are the episodes as written, by scenario."""
     everything = [run for of in runs.values() for run in of]
     if not everything:
         return []
-    shortcuts = [MostErrorsAgent(), LatestDeployAgent(), MostNotableAgent(), GrepAgent()]
-    solved = {agent.name: answer_rows(agent, everything) for agent in shortcuts}
-    verdicts = [_too_easy(name, solved, len(of)) for name, of in runs.items() if of and of[0].truth.causes]
-    return [*verdicts, _hacks(everything), _ceiling(everything, solved), _orders(everything)]
-
-
-def _too_easy(name: str, solved: Mapping[str, Sequence[Row]], seeds: int) -> Verdict:
-    """No shortcut solves a scenario in every seed."""
-    shares = {agent: sum(row.both1 for row in rows if row.scenario == name) for agent, rows in solved.items()}
-    best = max(shares, key=lambda agent: shares[agent])
-    evidence = f"best shortcut {best}: component and fault in {shares[best]} of {seeds}"
-    if seeds > 1 and shares[best] == seeds:
-        return Verdict(name, "un-hackable", False, evidence, "add a decoy that misleads it, or draw the target among several")
-    return Verdict(name, "un-hackable", True, evidence)
+    solved = {name: answer_rows(make(), everything) for name, make in SHORTCUTS.items()}
+    return [_hacks(everything), _ceiling(everything, solved), _one_rule(everything), _orders(everything)]
 
 
 def _hacks(runs: Sequence[Observed]) -> Verdict:
     """Nothing that ignores the report earns more than the best constant answer."""
     majority = MajorityAgent((run.incident, right_answer(run.truth)) for run in runs)
-    label = majority.label if majority.label in FAULT_TYPES else next(iter(FAULT_TYPES))
+    label = majority.label if majority.label != HEALTHY else next(iter(FAULT_TYPES))
     prior = max(_reward(majority, runs), _reward(NullAgent(), runs))
     rewards = {agent.name: _reward(agent, runs) for agent in (RandomAgent(), StuffingAgent(), ManyAnswersAgent(label))}
     said = ", ".join(f"{name} {reward:.3f}" for name, reward in rewards.items())
@@ -93,14 +81,40 @@ def _reward(agent: Agent, runs: Sequence[Observed]) -> float:
     return math.fsum(row.reward for row in answer_rows(agent, runs)) / len(runs)
 
 
+def _splits(runs: Sequence[Observed]) -> dict[str, list[Observed]]:
+    """The broken runs of each split that has enough of them, and of different kinds, for a share to say something of it."""
+    broken = [run for run in runs if run.truth.causes]
+    of = {split: [run for run in broken if run.truth.split == split] for split in sorted({run.truth.split for run in broken})}
+    return {split: runs for split, runs in of.items() if enough([run.truth.causes[0].fault for run in runs])}
+
+
+_FEW_SAID = "no split with broken episodes and kinds of faults enough to judge by"
+
+
 def _ceiling(runs: Sequence[Observed], solved: Mapping[str, Sequence[Row]]) -> Verdict:
-    """Honest one-line heuristics stay low over the whole split."""
-    broken = sum(bool(run.truth.causes) for run in runs)
-    shares = {agent: sum(row.both1 for row in rows if row.causes) / max(broken, 1) for agent, rows in solved.items()}
-    evidence = ", ".join(f"{agent} {share:.0%}" for agent, share in sorted(shares.items(), key=lambda item: -item[1]))
-    passed = max(shares.values()) <= CEILING
+    """Honest one-line heuristics stay low on every split."""
+    splits = _splits(runs)
+    if not splits:
+        return Verdict("*", "shortcuts", None, _FEW_SAID)
+    counts = {(split, agent): sum(row.both1 for row in rows if row.causes and row.split == split)
+              for split in splits for agent, rows in solved.items()}  # fmt: skip
+    figures = {f"{split} {agent}": count / len(splits[split]) for (split, agent), count in counts.items()}
+    said = (f"{split}: " + ", ".join(f"{agent} {figures[f'{split} {agent}']:.0%}" for agent in solved) for split in splits)
+    passed = max(figures.values()) <= CEILING
     advice = "" if passed else "too many scenarios of the kind that this shortcut solves: add others, or decoys"
-    return Verdict("*", "shortcuts", passed, f"component and fault named in {evidence} (ceiling {CEILING:.0%})", advice)
+    evidence = f"component and fault named on {'; on '.join(said)} (ceiling {CEILING:.0%})"
+    return Verdict("*", "shortcuts", passed, evidence, advice, figures)
+
+
+def _one_rule(runs: Sequence[Observed]) -> Verdict:
+    """Neither does the best decision that rests on one number of the report."""
+    rules = {split: rule for split, of in _splits(runs).items() if (rule := best_rule([(run.incident, run.truth) for run in of]))}
+    if not rules:
+        return Verdict("*", "one-rule", None, _FEW_SAID)
+    said = "; ".join(f"{split}: {rule.sentence}: right in {rule.share:.0%} of {rule.episodes}" for split, rule in rules.items())
+    passed = max(rule.share for rule in rules.values()) <= CEILING
+    advice = "" if passed else "one number of the report gives these faults away: add faults that move it as well"
+    return Verdict("*", "one-rule", passed, f"{said} (ceiling {CEILING:.0%})", advice, {split: r.share for split, r in rules.items()})
 
 
 def _orders(runs: Sequence[Observed]) -> Verdict:

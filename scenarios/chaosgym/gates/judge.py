@@ -9,27 +9,31 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import pyarrow.compute
 
 from chaosgym.agents import Agent, OracleAgent, RulesAgent
+from chaosgym.agents.shortcuts import SHORTCUTS
 from chaosgym.app import Slo
+from chaosgym.evaluation.profile import FINDABLE
 from chaosgym.evaluation.row import Row, make_row
-from chaosgym.faults import make_fault
-from chaosgym.gates.samples import shift_probability, symptom_samples
-from chaosgym.gates.trial import Exam, Observed, Trial, broken_runs
+from chaosgym.gates.calibrated import judge_calibrated
+from chaosgym.gates.samples import failures
+from chaosgym.gates.share import falls_short
+from chaosgym.gates.trial import Exam, Observed, Seen, Trial, broken_runs
 from chaosgym.gates.verdict import Verdict
-from chaosgym.recording.visibility import symptoms_seen
+from chaosgym.gates.visible import judge_visible
+from chaosgym.taxonomy import FAULT_TYPES
 from chaosgym.telemetry.calls import EDGE
 
-__all__ = ["FINDABLE", "answer_rows", "judge_scenario"]
+__all__ = ["answer_rows", "judge_scenario"]
 
-VISIBLE_SHARE = 0.95
-SIGNIFICANT = 0.05
+pc: Any = pyarrow.compute  # its functions are made at run time, unseen by type checkers
+
 STEADY_SHARE = 0.8
 """Share of twins that the rules agent must call healthy."""
-FINDABLE = {"easy": 0.8, "medium": 0.6, "hard": 0.3}
-"""Share of seeds in which the informed solver must name component and fault, by difficulty."""
 UNSCORABLE_SHARE = 0.2
 SIMILAR = 0.3
 """Least overlap (Jaccard) of what two runs of one seed report about components."""
@@ -39,17 +43,19 @@ _TELLING = ("chaosgym", "zygote", "fault_injection", "injected", "toxic", "groun
 _OVERLOADED = "the machine is overloaded or the app breaks its SLO by itself; `chaosgym run` shows which"
 
 
-def judge_scenario(exam: Exam, trials: Sequence[Trial], again: Observed | None) -> list[Verdict]:
+def judge_scenario(exam: Exam, seen: Seen) -> list[Verdict]:
     """Every gate of one scenario, in the order in which they build on each other."""
-    name = exam.scenario.metadata.name
+    name, trials = exam.scenario.metadata.name, seen.trials
     healthy = not exam.scenario.spec.faults
     return [
         _steady(name, trials, exam.app.spec.slo, healthy),
-        Verdict(name, "visible", None, "nothing breaks") if healthy else _visible(name, trials),
+        Verdict(name, "visible", None, "nothing breaks") if healthy else judge_visible(name, trials),
+        Verdict(name, "calibrated", None, "nothing breaks") if healthy else judge_calibrated(name, seen.swept, trials[0].twin),
         _solvable(name, trials, FINDABLE[exam.scenario.metadata.difficulty]),
         Verdict(name, "heals", None, "nothing breaks") if healthy else _heals(name, trials, exam),
         _leak_free(name, trials),
-        _repeatable(name, trials, again),
+        _repeatable(name, seen, healthy),
+        Verdict(name, "un-hackable", None, "nothing breaks") if healthy else _unhackable(name, broken_runs(trials)),
     ]
 
 
@@ -64,7 +70,7 @@ def _steady(name: str, trials: Sequence[Trial], slo: Slo, healthy: bool) -> Verd
     evidence = f"{len(seen)} of {len(twins)} runs without the fault: SLO kept in {len(seen) - len(broken)}, called healthy in {calm}"
     if broken:
         return Verdict(name, "steady", False, evidence, "lower `workload.rate` or the app's work, or loosen an SLO that it never met")
-    passed = calm >= STEADY_SHARE * len(seen)
+    passed = not falls_short(calm, len(seen), STEADY_SHARE)
     return Verdict(name, "steady", passed, evidence, "" if passed else "a decoy looks like a fault: lower its probability or its size")
 
 
@@ -80,41 +86,16 @@ def _kept(seconds: Sequence[float], failed: int, slo: Slo) -> bool:
 
 def _users(run: Observed, start: int, end: int | float) -> tuple[list[float], int]:
     """Durations in seconds of users' requests sent in [start, end), and how many of them failed."""
-    mine = [s for s in run.episode.tables["spans"].to_pylist() if s["service_name"] == EDGE and start <= s["start_time_unix_nano"] < end]
-    seconds = [(s["end_time_unix_nano"] - s["start_time_unix_nano"]) / 1e9 for s in mine]
-    return seconds, sum(s["status_code"] == "error" for s in mine)
+    spans = run.episode.tables["spans"]
+    spans = spans.filter(pc.equal(spans["service_name"], EDGE))
+    sent = spans["start_time_unix_nano"].to_numpy()
+    inside = (sent >= start) & (sent < end)
+    seconds = (spans["end_time_unix_nano"].to_numpy() - sent)[inside] / 1e9
+    return seconds.tolist(), int(failures(spans)[inside].sum())
 
 
 def _answered_healthy(answer: str) -> bool:
     return json.loads(answer)["verdict"] == "healthy"
-
-
-def _visible(name: str, trials: Sequence[Trial]) -> Verdict:
-    """A declared symptom is there, and is not there in the twin."""
-    pairs = [(t.broken, t.twin) for t in trials if t.broken is not None and t.twin is not None]
-    seen = [_different(broken, twin) for broken, twin in pairs]
-    shown = sorted({symptom for found in seen for symptom in found})
-    count = sum(bool(found) for found in seen)
-    evidence = f"{count} of {len(pairs)} seeds differ from their twin (p < {SIGNIFICANT:g}): {', '.join(shown) or 'no declared symptom'}"
-    passed = bool(pairs) and count >= VISIBLE_SHARE * len(pairs)
-    return Verdict(name, "visible", passed, evidence, "" if passed else "raise the fault's dose, or break a component that users need more")
-
-
-def _different(broken: Observed, twin: Observed) -> list[str]:
-    """Declared symptoms that were noticed in the one, and neither noticed in nor explained by the other."""
-    found: list[str] = []
-    for cause in broken.truth.causes:
-        fault = make_fault(cause.fault, cause.component, cause.parameters)
-        noticed, beside = (symptoms_seen({cause.component: fault}, run.episode.tables, run.episode.header) for run in (broken, twin))
-        for symptom in fault.symptoms:
-            key = f"{symptom.where}/{symptom.signal}/{symptom.direction}"
-            if key not in noticed:
-                continue
-            sides = zip(*(symptom_samples(symptom, cause.component, run.episode) for run in (twin, broken)), strict=False)
-            tested = [shift_probability(before, after, up=symptom.direction == "up") for before, after in sides]
-            if min(tested) < SIGNIFICANT if tested else key not in beside:
-                found.append(key)
-    return found
 
 
 def _solvable(name: str, trials: Sequence[Trial], share: float) -> Verdict:
@@ -127,9 +108,12 @@ def _solvable(name: str, trials: Sequence[Trial], share: float) -> Verdict:
     evidence = f"oracle right in {perfect} of {len(runs)}, informed solver in {right} (asked: {share:.0%})"
     if perfect < len(runs):
         return Verdict(name, "solvable", False, evidence, "the truth cannot be said as a diagnosis: at most 3 causes, by public name")
-    passed = right >= share * len(runs)
+    own = sorted({cause.fault for run in runs for cause in run.truth.causes} - set(FAULT_TYPES))
+    if own:  # the solver has a signature for each shipped fault and for no other
+        return Verdict(name, "solvable", None, f"oracle right in all {len(runs)}; the informed solver does not know {', '.join(own)}")
+    passed = not falls_short(right, len(runs), share)
     advice = "two faults look alike here: raise the dose, give the fault a tell-tale, or declare a higher difficulty"
-    return Verdict(name, "solvable", passed, evidence, "" if passed else advice)
+    return Verdict(name, "solvable", passed, evidence, "" if passed else advice, {"solved": right / len(runs)})
 
 
 def answer_rows(agent: Agent, runs: Sequence[Observed]) -> list[Row]:
@@ -176,7 +160,8 @@ def _leaks(run: Observed) -> Iterator[str]:
         words += [cause.fault, *([kind, kind.replace("_", "-")] if "_" in kind else [])]
     words += [str(t // 1_000_000) for t in (run.truth.injected_unix_nano, run.truth.healed_unix_nano) if t is not None]
     text = "\n".join(_shown(run)).lower()
-    yield from (word for word in words if re.search(rf"(?<![a-z0-9]){re.escape(word.lower())}", text))
+    there = (word for word in words if word.lower() in text)  # a plain search first: nearly always it is all that is needed
+    yield from (word for word in there if re.search(rf"(?<![a-z0-9]){re.escape(word.lower())}", text))
 
 
 def _shown(run: Observed) -> Iterator[str]:
@@ -190,25 +175,39 @@ def _shown(run: Observed) -> Iterator[str]:
                 yield from (value for value in column.unique().to_pylist() if value)
 
 
-def _repeatable(name: str, trials: Sequence[Trial], again: Observed | None) -> Verdict:
+def _repeatable(name: str, seen: Seen, healthy: bool) -> Verdict:
     """The same seed is the same exam, and few runs are spoiled."""
-    spoiled = sum(trial.broken is None for trial in trials)
-    first = trials[0].broken
-    evidence = f"{spoiled} of {len(trials)} runs unscorable"
-    if spoiled > UNSCORABLE_SHARE * len(trials):
-        return Verdict(name, "repeatable", False, evidence, _OVERLOADED)
+    first, again = seen.trials[0].broken, seen.again
+    whole = [] if healthy else [trial.twin for trial in seen.trials]
+    runs = [*(trial.broken for trial in seen.trials), *whole, again, *(run for swept in seen.swept for run in swept.runs)]
+    spoiled = sum(run is None for run in runs)
+    evidence, figures = f"{spoiled} of {len(runs)} runs unscorable", {"unscorable": spoiled / len(runs)}
+    if spoiled > UNSCORABLE_SHARE * len(runs):
+        return Verdict(name, "repeatable", False, evidence, _OVERLOADED, figures)
     if first is None or again is None:
-        return Verdict(name, "repeatable", None, f"{evidence}; the pair to compare was spoiled", "")
+        return Verdict(name, "repeatable", None, f"{evidence}; the pair to compare was spoiled", "", figures)
     fields = {"causes", "chain", "decoys", "verdict"}
     same = first.truth.model_dump(include=fields) == again.truth.model_dump(include=fields)
     alike = _overlap(first, again)
     evidence += f"; one seed twice: truth {'the same' if same else 'differs'}, reports {alike:.0%} alike"
     passed = same and alike >= SIMILAR
     advice = "" if passed else "something depends on chance beyond the seed: a dose at the edge of what shows, or a range too wide"
-    return Verdict(name, "repeatable", passed, evidence, advice)
+    return Verdict(name, "repeatable", passed, evidence, advice, {**figures, "alike": alike})
 
 
 def _overlap(a: Observed, b: Observed) -> float:
     """Jaccard overlap of (component, word) pairs; 1 where both have nothing to say."""
     said = [{(name, word) for name, words in run.incident.findings.rows.items() for word in words} for run in (a, b)]
     return len(said[0] & said[1]) / len(said[0] | said[1]) if said[0] | said[1] else 1.0
+
+
+def _unhackable(name: str, runs: Sequence[Observed]) -> Verdict:
+    """No shortcut solves the scenario in every seed."""
+    if not runs:
+        return Verdict(name, "un-hackable", None, "no run went through")
+    solved = {agent: sum(row.both1 for row in answer_rows(make(), runs)) for agent, make in SHORTCUTS.items()}
+    best = max(solved, key=lambda agent: solved[agent])
+    passed = solved[best] < len(runs) or len(runs) == 1
+    evidence = f"best shortcut {best}: component and fault in {solved[best]} of {len(runs)}"
+    advice = "" if passed else "add a decoy that misleads it, or draw the target among several"
+    return Verdict(name, "un-hackable", passed, evidence, advice, {agent: count / len(runs) for agent, count in solved.items()})

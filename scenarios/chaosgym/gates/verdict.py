@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 __all__ = ["Verdict"]
 
@@ -15,8 +16,10 @@ class Verdict:
     """Its name; `*` for all that were tried together."""
     gate: str
     passed: bool | None
-    """None: the gate does not apply, as `heals` to a scenario in which nothing breaks."""
+    """None: the gate does not apply, as `heals` to a scenario in which nothing breaks, or there was too little to judge by."""
     evidence: str
     """The figures that decided."""
     advice: str = ""
     """What to change; empty when it passed."""
+    figures: Mapping[str, float] = field(default_factory=dict[str, float])
+    """The figures by name, for tables: shares from 0 to 1."""

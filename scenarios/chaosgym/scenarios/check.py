@@ -2,63 +2,36 @@
 
 Every fault is tried with every choice and with both ends of every range of the parameters it refers to:
 its parameters must be valid, its targets must be in the app and of a kind that the fault fits, what
-it names (a table, a dependency) must belong to the target, and each sandbox must have the capabilities.
+it names (a table, a dependency) must belong to the target, each sandbox must have the capabilities, the fault
+itself must have nothing against the target, and no two faults may be in each other's way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import islice, product
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import get_args
 
 from pydantic import ValidationError
 
 from chaosgym.app import App
 from chaosgym.document import Problem
-from chaosgym.drawing import resolve
 from chaosgym.errors import InputError, did_you_mean
-from chaosgym.faults import FAULTS, refusal
+from chaosgym.faults import all_faults, refusal
+from chaosgym.faults.base import Fault
 from chaosgym.graph import edges
-from chaosgym.parameter import Choice, Parameter, bounds, reference
 from chaosgym.sandbox.base import Capability
-from chaosgym.scenario import FaultSpec, Scenario
+from chaosgym.scenario import Scenario
+from chaosgym.scenarios.case import Case, cases
+from chaosgym.scenarios.conflicts import leaks, pair_problems, reached, slo_problems
 from chaosgym.scenarios.load import load_app, load_scenario, origin
+from chaosgym.scenarios.objection import objections
 from chaosgym.source import Loc, read_source
 
-__all__ = ["SANDBOXES", "check_scenario"]
+__all__ = ["SANDBOXES", "check_scenario", "refuse_impossible"]
 
 SANDBOXES: Mapping[str, frozenset[Capability]] = {"local": frozenset(get_args(Capability))}
 """What each kind of sandbox of this version can do where nothing is refused to it."""
-
-_MOST_COMBINATIONS = 5_000
-
-
-class _Draw(NamedTuple):
-    """One value that a parameter can take, and where the file says so (relative to `spec`)."""
-
-    loc: Loc
-    value: Any
-
-
-@dataclass(frozen=True)
-class _Case:
-    """A fault of the scenario with one combination of what its parameters can be."""
-
-    app: App
-    index: int
-    spec: FaultSpec
-    drawn: Mapping[str, _Draw]
-
-    def value(self, written: Any) -> Any:
-        return resolve(written, {name: draw.value for name, draw in self.drawn.items()})
-
-    def place(self, loc: Loc, written: Any) -> Loc:
-        """Where a value comes from: the choice that a reference leads to, or where it is written."""
-        ref = reference(written)
-        return self.drawn[ref.parameter].loc if ref is not None else ("faults", self.index, *loc)
-
 
 def check_scenario(scenario: Scenario | str | Path, app: App | None = None) -> list[str]:
     """Every reason why a scenario cannot happen, one line each; an empty list when it can.
@@ -77,68 +50,79 @@ def check_scenario(scenario: Scenario | str | Path, app: App | None = None) -> l
     return [source.message(("spec", *p.loc), p.message, key=p.key) for p in ordered]
 
 
+def refuse_impossible(scenario: Scenario, app: App) -> None:
+    """Raise InputError with every reason why `scenario` cannot happen on `app`; before anything is started for it."""
+    problems = check_scenario(scenario, app)
+    if problems:
+        raise InputError("\n".join(problems))
+
+
 def _problems(scenario: Scenario, app: App | None) -> Iterator[Problem]:
     """Locations are relative to `spec`."""
     for index, sandbox in enumerate(scenario.spec.sandboxes):
         if sandbox not in SANDBOXES:
             yield Problem(("sandboxes", index), f"this version has no '{sandbox}' sandbox; it has {', '.join(SANDBOXES)}")
+    yield from slo_problems(scenario)
     try:
         app = app or load_app(scenario.spec.app)
     except InputError as error:
         yield Problem(("app",), str(error))
         return
-    for index, fault in enumerate(scenario.spec.faults):
-        for drawn in _combinations(scenario, fault):
-            yield from _case_problems(_Case(app, index, fault, drawn), scenario.spec.sandboxes)
+    users = reached(app)
+    fine: list[Case] = []
+    every = [case for index in range(len(scenario.spec.faults)) for (case,) in cases(scenario, app, [index])]
+    for case in every:
+        problems = list(_case_problems(case, scenario.spec.sandboxes, users))
+        fine += [] if problems else [case]
+        yield from problems
+    if len(fine) == len(every):  # else there is nothing to draw a plan from
+        yield from objections(scenario, fine)
+    yield from pair_problems(scenario, app)
+    yield from leaks(scenario)
 
 
-def _combinations(scenario: Scenario, fault: FaultSpec) -> Iterator[dict[str, _Draw]]:
-    """Every choice with every other, and both ends of ranges, of the parameters that the fault refers to."""
-    refs = {ref.parameter for written in (fault.target, *fault.parameters.values()) if (ref := reference(written)) is not None}
-    names = [name for name in scenario.spec.parameters if name in refs]
-    draws = [list(_draws(name, scenario.spec.parameters[name])) for name in names]
-    for values in islice(product(*draws), _MOST_COMBINATIONS):
-        yield dict(zip(names, values, strict=True))
-
-
-def _draws(name: str, parameter: Parameter) -> Iterator[_Draw]:
-    if isinstance(parameter, Choice):
-        yield from (_Draw(("parameters", name, "choice", index), value) for index, value in enumerate(parameter.choice))
-    else:
-        low, high, whole = bounds(parameter)
-        key = next(iter(type(parameter).model_fields))
-        yield from (_Draw(("parameters", name, key, index), round(end) if whole else end) for index, end in enumerate((low, high)))
-
-
-def _case_problems(case: _Case, sandboxes: tuple[str, ...]) -> Iterator[Problem]:
-    fault = FAULTS.get(case.spec.fault)
-    target = str(case.value(case.spec.target))
-    place = case.place(("target",), case.spec.target)
-    components = case.app.spec.components
+def _case_problems(case: Case, sandboxes: tuple[str, ...], users: set[str]) -> Iterator[Problem]:
+    known, components = all_faults(), case.app.spec.components
+    fault, target, place = known.get(case.spec.fault), case.target, case.target_place
     if fault is None:
-        yield Problem(("faults", case.index, "fault"), f"this version has no injector for '{case.spec.fault}'; it has {', '.join(FAULTS)}")
+        yield Problem(("faults", case.index, "fault"), f"this version has no injector for '{case.spec.fault}'; it has {', '.join(known)}")
         return
     if target not in components:
-        known = ", ".join(components)
-        yield Problem(
-            place, f"app '{case.app.metadata.name}' has no component '{target}'; it has {known}{did_you_mean(target, components)}"
-        )
+        roles = f"it has {', '.join(components)}{did_you_mean(target, components)}"
+        yield Problem(place, f"app '{case.app.metadata.name}' has no component '{target}'; {roles}")
         return
-    refused = [(sandbox, refusal(fault, components[target].kind, SANDBOXES.get(sandbox, fault.needs))) for sandbox in sandboxes]
-    if any(why is not None for _, why in refused):
-        yield from (Problem(place, f"'{target}' in sandbox '{sandbox}': {why}") for sandbox, why in refused if why is not None)
+    kind = components[target].kind
+    refused = {sandbox: why for sandbox in sandboxes if (why := refusal(fault, kind, SANDBOXES.get(sandbox, fault.needs))) is not None}
+    if refused:
+        yield from (Problem(place, f"'{target}' in sandbox '{s}': {why}; {_instead(case, fault, s)}") for s, why in refused.items())
         return
-    yield from _parameter_problems(case, target)
-    yield from _belonging_problems(case, target, place)
+    if target not in users:
+        others = ", ".join(role for role, c in components.items() if role in users and c.kind in fault.kinds) or "none that it fits"
+        unseen = f"no journey of '{case.app.metadata.name}' touches '{target}', so nobody would see it broken"
+        yield Problem(place, f"{unseen}; they touch {others}")
+    yield from _parameter_problems(case, fault)
+    yield from _belonging_problems(case, fault, place)
 
 
-def _parameter_problems(case: _Case, target: str) -> Iterator[Problem]:
+def _instead(case: Case, fault: type[Fault], sandbox: str) -> str:
+    """Where this fault would work, and which others would work here: of its own family, if there is one."""
+    able = SANDBOXES.get(sandbox, frozenset[Capability]())
+    kind = case.app.spec.components[case.target].kind
+    roles = [role for role, c in case.app.spec.components.items() if refusal(fault, c.kind, able) is None]
+    fitting = [other.label for other in all_faults().values() if refusal(other, kind, able) is None]
+    family = [label for label in fitting if label.split(".")[0] == fault.label.split(".")[0]]
+    others = ", ".join((family or fitting)[:3])
+    here = f"in this app {', '.join(roles)} would do" if roles else "this app has nothing else for it"
+    return f"{here}, and a {kind} can have {others}" if others else here
+
+
+def _parameter_problems(case: Case, fault: type[Fault]) -> Iterator[Problem]:
     """What the fault's own model says."""
     written = case.spec.parameters
     try:
-        FAULTS[case.spec.fault](target, {name: case.value(value) for name, value in written.items()})
+        fault(case.target, {name: case.value(value) for name, value in written.items()})
     except ValidationError as error:
-        known = list(FAULTS[case.spec.fault].Parameters.model_fields)
+        known = list(fault.Parameters.model_fields)
         for detail in error.errors(include_url=False):
             name = str(detail["loc"][0]) if detail["loc"] else ""
             text = detail["msg"].removeprefix("Value error, ").replace("Input should", "should")
@@ -152,13 +136,17 @@ def _parameter_problems(case: _Case, target: str) -> Iterator[Problem]:
                 yield Problem(place, f"{name} of {case.spec.fault}: {text}, not {detail['input']!r:.60}")
 
 
-def _belonging_problems(case: _Case, target: str, place: Loc) -> Iterator[Problem]:
+def _belonging_problems(case: Case, fault: type[Fault], place: Loc) -> Iterator[Problem]:
     """Tables and dependencies are the target's own."""
-    spec = case.app.spec
+    spec, target = case.app.spec, case.target
     called = [edge for edge in edges(spec) if edge.source == target]
     if case.spec.fault == "configuration.credential" and not any(edge.protocol == "postgresql" for edge in called):
         users = sorted({edge.source for edge in edges(spec) if edge.protocol == "postgresql"})
         yield Problem(place, f"'{target}' uses no database, so it has no credential to get wrong; {', '.join(users)} do")
+    callers = list(dict.fromkeys(edge.source for edge in edges(spec) if edge.protocol == "http"))
+    if "dependency" in fault.Parameters.model_fields and target not in callers:
+        yield Problem(place, f"'{target}' calls no other component, so {fault.label} has none to act through; {', '.join(callers)} do")
+        return
     options = {"table": list(spec.components[target].tables), "dependency": [edge.target for edge in called if edge.protocol == "http"]}
     for name, known in options.items():
         written = case.spec.parameters.get(name)

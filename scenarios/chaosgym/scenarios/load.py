@@ -1,7 +1,7 @@
 """Finding and loading documents: by name from the shipped library, or by path.
 
 A scenario of the library goes by its name (`process-crash`) or its place (`process/crash`); what ends
-in `.yaml` or `.yml` is a file of the user's.
+in `.yaml` or `.yml` is a file of the user's. An app `generated-7` is generated from seed 7.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from pathlib import Path
 from chaosgym.app import App
 from chaosgym.document import digest, read_document
 from chaosgym.errors import InputError, did_you_mean
+from chaosgym.generator import generated_app
 from chaosgym.scenario import Scenario
 
 __all__ = ["find_scenarios", "library", "load_app", "load_scenario", "origin", "scenario_path", "shipped_apps", "shipped_scenarios"]
 
 _SUFFIXES = (".yaml", ".yml")
+_GENERATED = "generated-"
 
 
 @cache
@@ -64,6 +66,11 @@ def _shipped_app(path: Path) -> App:
 
 
 @cache
+def _generated_app(name: str) -> App:
+    return generated_app(name)
+
+
+@cache
 def _shipped_scenario(path: Path) -> Scenario:
     return _read_scenario(path)
 
@@ -83,9 +90,14 @@ def origin(scenario: Scenario) -> Path | None:
 
 
 def load_app(name_or_path: str | Path) -> App:
-    """An app of the library by name, or from a `.yaml` file. InputError says what there is."""
+    """An app of the library by name, one generated from a seed (`generated-7-40`), or from a `.yaml` file.
+
+    InputError says what there is.
+    """
     if _is_path(name_or_path):
         return read_document(name_or_path, App)
+    if str(name_or_path).startswith(_GENERATED):
+        return _generated_app(str(name_or_path))
     return _shipped_app(_pick("app", str(name_or_path), _app_files(), "chaosgym apps list"))
 
 
