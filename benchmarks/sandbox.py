@@ -2,7 +2,7 @@
 
     python benchmarks/sandbox.py [--workers 4] [--episodes 60] [--json]
 
-Medians over the library's scenarios with their default timeline; `cpu_s_per_episode` is everything the
+Medians over the basic scenarios of the library with their default timeline; `cpu_s_per_episode` is everything the
 workers and their children spent, user and system; `memory_mb` is the proportional set size (PSS) of the
 largest worker with its datastores and services while it runs.
 """
@@ -129,7 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--episodes", type=int, default=60)
-    parser.add_argument("--scenarios", default="*")
+    parser.add_argument("--scenarios", default="tag:basics")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     scenarios = find_scenarios(args.scenarios)

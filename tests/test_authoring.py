@@ -388,6 +388,25 @@ def test_a_fault_of_sql_on_a_cache_is_told_where_it_would_work(tmp_path: Path) -
     assert "dependency.lock cannot hit a redis; it fits postgres; in this app database would do, and a redis can have dependency." in line
 
 
+@pytest.mark.parametrize(
+    ("fault", "target", "said"),
+    [
+        ("configuration.port", "payments", "'payments' does not call anything over http; it calls nothing; in this app gateway, cart,"),
+        ("application.retry_storm", "payments", "'payments' calls no other component, so application.retry_storm has none to act through"),
+        ("configuration.credential", "cart", "'cart' uses no database"),
+    ],
+)
+def test_what_a_fault_itself_has_against_a_target_is_told(tmp_path: Path, fault: str, target: str, said: str) -> None:
+    old, new = "fault: process.crash\n      target: ${target}", f"fault: {fault}\n      target: {target}"
+    (line,) = check_scenario(changed(tmp_path, "process-crash", old, new, "parameters"))
+    assert said in line
+    assert re.search(r"mine\.yaml:\d+:15: spec\.faults\.0\.target: ", line)
+
+
+async def test_a_scenario_can_be_checked_while_a_loop_runs() -> None:
+    assert check_scenario("configuration-credential") == []
+
+
 def test_a_capability_that_the_sandbox_lacks_is_told_with_what_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     able: frozenset[Capability] = frozenset({"signal", "sql"})
     monkeypatch.setattr(check, "SANDBOXES", {"local": able})

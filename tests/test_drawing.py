@@ -26,7 +26,7 @@ SHOP = load_app("shop")
 
 def plans(name: str, count: int) -> list[Plan]:
     scenario = load_scenario(name)
-    return [draw_plan(SHOP, scenario, seed) for seed in range(count)]
+    return [draw_plan(load_app(scenario.spec.app), scenario, seed) for seed in range(count)]
 
 
 def scenario(**spec: Any) -> Scenario:
@@ -38,8 +38,9 @@ def scenario(**spec: Any) -> Scenario:
 @pytest.mark.parametrize("name", shipped_scenarios())
 def test_the_same_seed_draws_the_same_plan(name: str) -> None:
     one = load_scenario(name)
-    assert draw_plan(SHOP, one, 7) == draw_plan(SHOP, one.model_copy(deep=True), 7)
-    assert draw_plan(SHOP, one, 7).components != draw_plan(SHOP, one, 8).components
+    app = load_app(one.spec.app)
+    assert draw_plan(app, one, 7) == draw_plan(app, one.model_copy(deep=True), 7)
+    assert draw_plan(app, one, 7).components != draw_plan(app, one, 8).components
 
 
 def test_a_plan_is_the_same_on_every_machine() -> None:
@@ -52,12 +53,14 @@ def test_a_plan_is_the_same_on_every_machine() -> None:
 @pytest.mark.parametrize("name", shipped_scenarios())
 @pytest.mark.parametrize("seed", range(12))
 def test_every_draw_is_a_fault_that_can_be_made(name: str, seed: int) -> None:
-    plan = draw_plan(SHOP, load_scenario(name), seed)
+    one = load_scenario(name)
+    app = load_app(one.spec.app)
+    plan = draw_plan(app, one, seed)
     for fault in plan.faults:
         made = make_fault(fault.fault, fault.target, fault.parameters)
-        assert SHOP.spec.components[made.target].kind in made.kinds
+        assert app.spec.components[made.target].kind in made.kinds
     for decoy in plan.decoys:
-        assert decoy.target in SHOP.spec.components
+        assert decoy.target in app.spec.components
 
 
 def test_faults_on_links_have_their_proxy() -> None:
@@ -79,7 +82,7 @@ def test_decoys_come_as_often_whatever_is_broken() -> None:
     for name in ("healthy-steady", "process-crash", "application-bad-deploy"):
         kinds = Counter(decoy.kind for plan in plans(name, count) for decoy in plan.decoys)
         shares[name] = {kind: number / count for kind, number in kinds.items()}
-    for kind, expected in (("deploy", 0.5), ("config", 0.3), ("traffic", 0.3)):
+    for kind, expected in (("deploy", 0.5), ("config", 0.3), ("traffic", 0.3), ("neighbour", 0.3), ("old_error", 0.2)):
         for name, share in shares.items():
             assert share[kind] == pytest.approx(expected, abs=0.09), (name, kind)
 
@@ -88,12 +91,12 @@ def test_no_decoy_heals_the_fault() -> None:
     for name in ("process-hang", "resource-cpu"):
         for plan in plans(name, 150):
             injected = plan.scenario.spec.timeline.baseline + plan.inject_offset
-            late = [d for d in plan.decoys if d.kind != "traffic" and d.target == plan.faults[0].target and d.offset > injected - 0.35]
+            late = [d for d in plan.decoys if d.kind in ("deploy", "config") and d.target == plan.faults[0].target and d.offset > injected - 0.35]
             assert late == []
 
 
 def test_decoys_happen_within_the_windows_and_often_about_when_a_fault_would() -> None:
-    found = [(decoy, plan) for plan in plans("healthy-steady", 200) for decoy in plan.decoys]
+    found = [(decoy, plan) for plan in plans("healthy-steady", 200) for decoy in plan.decoys if decoy.kind != "old_error"]
     times = [decoy.offset - plan.scenario.spec.timeline.baseline - plan.inject_offset for decoy, plan in found]
     assert all(0 < decoy.offset < 3.0 for decoy, _ in found)
     assert sum(abs(time) < 0.3 for time in times) / len(times) > 0.4
@@ -115,7 +118,8 @@ LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 @given(st.integers(0, 2**63), st.sampled_from(shipped_scenarios()))
 def test_names_are_unique_well_formed_and_not_contained_in_each_other(seed: int, name: str) -> None:
-    plan = draw_plan(SHOP, load_scenario(name), seed)
+    scenario = load_scenario(name)
+    plan = draw_plan(load_app(scenario.spec.app), scenario, seed)
     faces = list(plan.components.values())
     names = [face.name for face in faces]
     assert [(a, b) for a in names for b in names if a != b and a in b] == []
@@ -207,5 +211,12 @@ def test_plain_values_resolve_to_themselves() -> None:
 def test_drawing_leaves_every_scenario_of_the_library_as_it_was() -> None:
     before = [one.model_dump() for one in find_scenarios("*")]
     for one in find_scenarios("*"):
-        draw_plan(SHOP, one, 1)
+        draw_plan(load_app(one.spec.app), one, 1)
     assert [one.model_dump() for one in find_scenarios("*")] == before
+
+
+def test_a_consequence_and_a_turn_are_drawn_as_written() -> None:
+    lock, killed = plans("company-lock-then-restart", 1)[0].faults
+    assert (lock.cause, killed.cause, killed.after) == (True, False, 0.5)
+    (late,) = plans("network-latency-flapping", 1)[0].faults
+    assert late.intermittent == (0.5, 0.25)

@@ -57,7 +57,7 @@ def test_all_scenarios_have_the_same_decoys_and_show_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "count"), [("*", None), ("process-*", 4), ("process/*", 4), ("network-latency", 1), ("process-*,network-l*", 6)]
+    ("pattern", "count"), [("*", None), ("process-*", 8), ("process/*", 8), ("network-latency", 1), ("process-*,network-latency", 9)]
 )
 def test_globs_match_names_and_places(pattern: str, count: int | None) -> None:
     found = find_scenarios(pattern)
@@ -142,7 +142,7 @@ def test_a_loaded_scenario_is_checked_with_its_lines(tmp_path: Path) -> None:
     path.write_text(scenario_path("dependency-lock").read_text(encoding="utf-8").replace("[products,", "[prices,"), encoding="utf-8")
     (scenario,) = find_scenarios(str(path))
     (line,) = check_scenario(scenario)
-    assert line.startswith(f"{path}:12:22: spec.parameters.table.choice.0: 'database' has no table 'prices'")
+    assert line.startswith(f"{path}:14:22: spec.parameters.table.choice.0: 'database' has no table 'prices'")
 
 
 def test_a_scenario_built_in_code_is_checked_by_its_name() -> None:
@@ -191,3 +191,11 @@ def test_the_schema_refuses_parameters_of_another_fault() -> None:
     document = yaml.safe_load((library() / "resource" / "cpu.yaml").read_text())
     document["spec"]["faults"][0]["parameters"] = {"rate": "64MiB"}
     assert list(Draft202012Validator(scenario_schema()).iter_errors(document))
+
+
+def test_scenarios_are_found_by_tag() -> None:
+    basics = find_scenarios("tag:basics")
+    assert len(basics) == 14
+    assert all("basics" in scenario.metadata.tags for scenario in basics)
+    with pytest.raises(InputError, match="no scenario matches 'tag:nothing': the library's tags are .*basics"):
+        find_scenarios("tag:nothing")

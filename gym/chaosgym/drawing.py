@@ -91,7 +91,10 @@ def resolve(value: Any, parameters: dict[str, Any]) -> Any:
 
 def _draw_faults(app: App, scenario: Scenario, parameters: dict[str, Any]) -> Faults:
     faults = tuple(
-        FaultPlan(spec.fault, str(resolve(spec.target, parameters)), {k: resolve(v, parameters) for k, v in spec.parameters.items()})
+        FaultPlan(
+            spec.fault, str(resolve(spec.target, parameters)), {k: resolve(v, parameters) for k, v in spec.parameters.items()},
+            spec.role == "cause", spec.after, (spec.intermittent.lasts, spec.intermittent.rests) if spec.intermittent else None,
+        )
         for spec in scenario.spec.faults
     )
     known = app.spec.components
@@ -174,7 +177,11 @@ def _draw_offset(random: Random, scenario: Scenario, injected: float) -> float:
 
 
 def _draw_decoy(kind: str, offset: float, entry: str, targets: list[ComponentPlan], random: Random) -> DecoyPlan:
-    """One change; traffic where there is nothing to roll out."""
+    """One of them; traffic where there is nothing to roll out."""
+    if kind == "neighbour":
+        return DecoyPlan(kind, entry, offset, {"seconds": round(random.uniform(0.05, 0.2), 3)})
+    if kind == "old_error":
+        return DecoyPlan(kind, entry, 0.0, {"rate": round(random.uniform(1.5, 4.0), 2)})
     if kind == "traffic" or not targets:
         factor = math.exp(random.uniform(math.log(0.7), math.log(1.6)))
         return DecoyPlan("traffic", entry, offset, {"factor": round(factor, 3)})

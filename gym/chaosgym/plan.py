@@ -41,24 +41,31 @@ class ComponentPlan:
 
 @dataclass(frozen=True)
 class FaultPlan:
-    """One fault with target and parameters resolved."""
+    """One fault with target and parameters resolved (seconds)."""
 
     fault: str
     target: str
     """Role of the component."""
     parameters: dict[str, Any] = field(default_factory=dict)
+    cause: bool = True
+    """False for a consequence, which the truth does not name."""
+    after: float = 0.0
+    """How long after the fault before it."""
+    intermittent: tuple[float, float] | None = None
+    """How long it is in force, and how long not, in turn."""
 
 
 @dataclass(frozen=True)
 class DecoyPlan:
-    """One harmless change: `offset` seconds from the start of the baseline (may lie in either window)."""
+    """Something harmless: `offset` seconds from the start of the baseline (may lie in either window)."""
 
     kind: str
     target: str
     """Role of the component; the entry for traffic."""
     offset: float
     parameters: dict[str, Any] = field(default_factory=dict)
-    """deploy: `version`; config: `key`, `old`, `new` (a knob without effect); traffic: `factor` (0.7 to 1.6)."""
+    """deploy: `version`; config: `key`, `old`, `new` (a knob without effect); traffic: `factor` (0.7 to 1.6);
+    neighbour: `seconds` of CPU; old_error: `rate` (requests a second, from the start on)."""
 
 
 @dataclass(frozen=True)

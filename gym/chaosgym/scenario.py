@@ -23,6 +23,7 @@ __all__ = [
     "Choice",
     "Decoy",
     "FaultSpec",
+    "Intermittent",
     "LogUniform",
     "Scenario",
     "ScenarioMetadata",
@@ -75,6 +76,15 @@ def _known_fault(label: str) -> str:
     raise ValueError(f"unknown fault '{label}'; known: {', '.join(sorted(known))}{hint}")
 
 
+class Intermittent(Strict):
+    """How a fault comes and goes."""
+
+    lasts: Annotated[Duration, within(0.05, 60)] = 0.5
+    """How long it is in force."""
+    rests: Annotated[Duration, within(0.05, 60)] = 0.3
+    """How long it is not, before it comes again."""
+
+
 class FaultSpec(Strict):
     """One thing that breaks."""
 
@@ -84,13 +94,20 @@ class FaultSpec(Strict):
     """A component of the app, or `${parameter}`."""
     parameters: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")], Scalar] = Field(default={}, max_length=20)
     """Of the fault, as `chaosgym faults show` lists them; values may be `${parameter}`."""
+    role: Literal["cause", "consequence"] = "cause"
+    """A consequence happens as well, because of a cause: the truth names causes alone."""
+    after: Annotated[Duration, within(0, 60)] = 0.0
+    """How long after the fault before it in the list."""
+    intermittent: Intermittent | None = None
+    """When it comes and goes instead of staying."""
 
 
 class Decoy(Strict):
-    """A change that harms nothing, so that 'something changed' is not the answer."""
+    """Something that harms nothing, so that 'something changed' or 'something is odd' is not the answer."""
 
-    kind: Literal["deploy", "config", "traffic"]
-    """A rollout of a new version, a changed setting, or more or fewer users."""
+    kind: Literal["deploy", "config", "traffic", "neighbour", "old_error"]
+    """A rollout of a new version, a changed setting, more or fewer users, a noisy neighbour on the machine for a moment,
+    or an error that was there before: a client that has asked for what is not there all along."""
     probability: Share = 0.5
     """How likely it is in an episode."""
 

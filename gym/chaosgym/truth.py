@@ -39,9 +39,9 @@ class TrueCause(_Frozen):
 
 
 class DecoyTruth(_Frozen):
-    """A harmless change that happened beside the fault."""
+    """Something harmless that happened beside the fault."""
 
-    kind: Literal["deploy", "config", "traffic"]
+    kind: Literal["deploy", "config", "traffic", "neighbour", "old_error"]
     component: str
     """Public name."""
     parameters: dict[str, Any] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 
@@ -53,11 +53,12 @@ def failed_header(scenario: Scenario, app: App, identity: str, seed: int, sandbo
     )
 
 
-def make_truth(plan: Plan, marks: Marks | None, seen: tuple[str, ...]) -> Truth:
-    """What was done; `seen` are the symptoms found (`chaosgym.recording.visibility`), `marks` None when it failed."""
+def make_truth(plan: Plan, marks: Marks | None, seen: Sequence[tuple[str, ...]]) -> Truth:
+    """What was done; `seen` are the symptoms found of each cause (`chaosgym.recording.visibility`), `marks` None when it failed."""
     public = plan.components
-    causes = tuple(TrueCause(component=public[f.target].name, fault=f.fault, parameters=f.parameters) for f in plan.faults)
-    chain = tuple(public[role].name for role in chain_to_entry(plan.app, plan.faults[0].target)) if plan.faults else ()
+    true = [fault for fault in plan.faults if fault.cause]
+    causes = tuple(TrueCause(component=public[f.target].name, fault=f.fault, parameters=f.parameters) for f in true)
+    chain = tuple(public[role].name for role in chain_to_entry(plan.app, true[0].target)) if true else ()
     meta = plan.scenario.metadata
     return Truth(
         scenario=meta.name, app=plan.app.metadata.name, split=meta.split, difficulty=meta.difficulty,
@@ -65,5 +66,5 @@ def make_truth(plan: Plan, marks: Marks | None, seen: tuple[str, ...]) -> Truth:
         decoys=tuple(DecoyTruth.model_validate({"kind": d.kind, "component": public[d.target].name, "parameters": d.parameters})
                      for d in plan.decoys),
         injected_unix_nano=marks.injected if marks else None, healed_unix_nano=marks.healed if marks else None,
-        visible=None if marks is None else bool(seen) or not causes, symptoms_seen=seen,
+        visible=None if marks is None else all(seen), symptoms_seen=tuple(dict.fromkeys(symptom for each in seen for symptom in each)),
     )

@@ -91,8 +91,8 @@ async def _record(sandbox: LocalSandbox, plan: Plan, job: dict[str, Any], progre
     sandbox.collect_logs()
     header = make_header(plan, job["id"], "local", marks, sandbox.programs)
     tables = sandbox.telemetry.tables((marks.baseline.start, (marks.recovery or marks.incident).end))
-    faults = {plan.components[fault.target].name: fault for fault in make_faults(plan)}
-    seen = symptoms_seen(faults, tables, header) if faults else ()
+    causes = (fault for fault, planned in zip(make_faults(plan), plan.faults, strict=True) if planned.cause)
+    seen = [symptoms_seen({plan.components[fault.target].name: fault}, tables, header) for fault in causes]
     truth = make_truth(plan, marks, seen)
     path = await asyncio.to_thread(write_episode, Path(job["out"]), header, tables, truth)
     return {"done": str(path), "status": "ok", "visible": truth.visible}

@@ -10,9 +10,10 @@ makes the episode unscorable: whatever follows would be blamed on the fault.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ from chaosgym.errors import SandboxError
 from chaosgym.faults import make_fault
 from chaosgym.faults.base import Fault
 from chaosgym.plan import DecoyPlan, Plan
-from chaosgym.sandbox.base import ObservedSandbox, Sandbox
+from chaosgym.sandbox.base import ObservedSandbox, Pressure, Sandbox
 from chaosgym.services.load import EdgeSample, LoadGenerator
 
 __all__ = ["UNSTEADY", "Marks", "Progress", "make_faults", "run_timeline"]
@@ -76,16 +77,42 @@ async def _incident(sandbox: ObservedSandbox, plan: Plan, baseline: Window, prog
     injected: int | None = None
     await asyncio.sleep(plan.inject_offset)
     async with AsyncExitStack() as stack:
-        for fault in make_faults(plan):
+        for fault, planned in zip(make_faults(plan), plan.faults, strict=True):
+            await asyncio.sleep(planned.after)
             progress("inject", f"{fault.label} on {plan.components[fault.target].name}")
-            await stack.enter_async_context(fault.applied(sandbox))
-            injected = time.time_ns()
+            await stack.enter_async_context(_in_force(fault, sandbox, planned.intermittent))
+            injected = injected or time.time_ns()
         progress("incident", f"{plan.scenario.spec.timeline.incident:g} s of watching")
         await asyncio.sleep(plan.scenario.spec.timeline.incident)
         incident = Window(baseline.end, time.time_ns())
         await sandbox.deliver()
         progress("heal", "undoing the fault" if plan.faults else "nothing to undo")
     return Marks(baseline, incident, injected, time.time_ns() if injected else None, None)
+
+
+@asynccontextmanager
+async def _in_force(fault: Fault, sandbox: Sandbox, intermittent: tuple[float, float] | None) -> AsyncGenerator[None]:
+    """The fault applied, all the time or by turns; healed on every way out. Raises what an unsuccessful turn raised."""
+    async with fault.applied(sandbox):
+        if intermittent is None:
+            yield
+            return
+        turns = asyncio.create_task(_take_turns(fault, sandbox, *intermittent))
+        try:
+            yield
+        finally:
+            turns.cancel()
+            (ended,) = await asyncio.gather(turns, return_exceptions=True)
+        if isinstance(ended, Exception):
+            raise ended
+
+
+async def _take_turns(fault: Fault, sandbox: Sandbox, on: float, off: float) -> None:
+    while True:
+        await asyncio.sleep(on)
+        await fault.heal(sandbox)
+        await asyncio.sleep(off)
+        await fault.inject(sandbox)
 
 
 async def _recover(sandbox: ObservedSandbox, marks: Marks, seconds: float, progress: Progress) -> Marks:
@@ -105,8 +132,19 @@ async def _apply_decoy(sandbox: Sandbox, load: LoadGenerator, decoy: DecoyPlan) 
     await asyncio.sleep(decoy.offset)
     if decoy.kind == "traffic":
         load.rate_factor = decoy.parameters["factor"]
+    elif decoy.kind == "old_error":
+        await load.background.press(Pressure("probing", rate=decoy.parameters["rate"]))
+    elif decoy.kind == "neighbour":
+        await asyncio.to_thread(_compute, decoy.parameters["seconds"])
     else:
         await sandbox.restart(decoy.target, version=decoy.parameters.get("version"))
+
+
+def _compute(seconds: float) -> None:
+    """What somebody else's job does to the machine; hashing leaves the interpreter to others."""
+    block, done = bytes(1 << 16), time.thread_time() + seconds
+    while time.thread_time() < done:
+        hashlib.sha256(block).digest()
 
 
 async def _finish(tasks: Sequence[asyncio.Task[None]]) -> None:

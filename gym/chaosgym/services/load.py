@@ -81,6 +81,9 @@ class LoadGenerator:
         self.rate_factor = 1.0
         """Multiplies the rate of new journeys from now on."""
         self.strangers = Strangers(plan, (address, port), seed=seed)
+        """Who presses on the edge when a fault wants it."""
+        self.background = Strangers(plan, (address, port), seed=seed + 1)
+        """Who has been there all along."""
         self.samples: list[EdgeSample] = []
         """Finished requests, in the order in which they finished."""
 
@@ -101,7 +104,7 @@ class LoadGenerator:
 
     async def stop(self) -> None:
         """No more arrivals; journeys under way are broken off and leave no sample."""
-        await self.strangers.stop()
+        await asyncio.gather(self.strangers.stop(), self.background.stop())
         tasks = [*self._tasks, *([self._arrivals] if self._arrivals else [])]
         for task in tasks:
             task.cancel()

@@ -123,8 +123,8 @@ def _pick(what: str, name: str, files: dict[str, Path], listing: str) -> Path:
 def find_scenarios(pattern: str | Iterable[str]) -> list[Scenario]:
     """Scenarios that a glob (or each of several, or of a comma-separated list) matches, sorted by name.
 
-    A pattern that ends in `.yaml` or `.yml` matches files (`**` included), any other one the names
-    (`process-*`) and places (`process/*`) of the library. InputError when one matches nothing, or when
+    A pattern that ends in `.yaml` or `.yml` matches files (`**` included), `tag:basics` what carries that tag, any
+    other one the names (`process-*`) and places (`process/*`) of the library. InputError when one matches nothing, or when
     two files carry the same name.
     """
     patterns = pattern.split(",") if isinstance(pattern, str) else list(pattern)
@@ -143,6 +143,10 @@ def _match(pattern: str) -> list[Path]:
     if pattern.endswith(_SUFFIXES):
         paths = [Path(name) for name in sorted(glob_files(pattern, recursive=True))]
         where = "no file matches; quote the pattern so that the shell leaves it alone"
+    elif pattern.startswith("tag:"):
+        tagged = {path: _shipped_scenario(path).metadata.tags for path in _scenario_files().values()}
+        paths = [path for path, tags in tagged.items() if pattern.removeprefix("tag:") in tags]
+        where = f"the library's tags are {', '.join(sorted({tag for tags in tagged.values() for tag in tags}))}"
     else:
         paths = [p for n, p in _scenario_files().items() if fnmatchcase(n, pattern) or fnmatchcase(f"{p.parent.name}/{p.stem}", pattern)]
         where = f"the library has {', '.join(_scenario_files())}{did_you_mean(pattern, _scenario_files())}"
