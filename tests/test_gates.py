@@ -131,7 +131,7 @@ def test_a_fault_that_stays_does_not_heal(proven: Proven) -> None:
 @pytest.mark.parametrize("word", ["network.partition", "network-partition", "chaosgym", "moment"])
 def test_a_log_line_that_tells_is_a_leak(proven: Proven, word: str) -> None:
     def told(run: Observed) -> Observed:
-        said = str((run.truth.injected_unix_nano or 0) // 1_000_000) if word == "moment" else word
+        said = str(run.truth.injected_unix_nano) if word == "moment" else word
         row = (run.episode.header.incident.start, run.incident.components[0], 9, "INFO", f"applying {said} now", None, None, "{}")
         episode = replace(run.episode)
         episode.__dict__["tables"] = {**run.episode.tables, "logs": table_from_rows("logs", [row])}
@@ -139,8 +139,18 @@ def test_a_log_line_that_tells_is_a_leak(proven: Proven, word: str) -> None:
 
     assert _judge(proven, "leak-free").passed
     verdict = _judge(proven, "leak-free", [replace(t, broken=told(t.broken)) for t in proven[1] if t.broken])
-    moment = str((proven[1][0].broken.truth.injected_unix_nano or 0) // 1_000_000) if proven[1][0].broken else ""
-    _stopped(verdict, moment if word == "moment" else word)
+    assert proven[1][0].broken is not None
+    _stopped(verdict, str((proven[1][0].broken.truth.injected_unix_nano or 0) // 1_000) if word == "moment" else word)
+
+
+def test_a_millisecond_that_fits_by_chance_is_no_leak(proven: Proven) -> None:
+    first, *others = proven[1]
+    assert first.broken is not None
+    row = (first.broken.episode.header.incident.start, first.broken.incident.components[0], 9, "INFO",
+           f"at {(first.broken.truth.injected_unix_nano or 0) // 1_000_000}", None, None, "{}")  # fmt: skip
+    episode = replace(first.broken.episode)
+    episode.__dict__["tables"] = {**first.broken.episode.tables, "logs": table_from_rows("logs", [row])}
+    assert _judge(proven, "leak-free", [replace(first, broken=replace(first.broken, episode=episode)), *others]).passed
 
 
 def test_a_seed_that_breaks_something_else_the_second_time_is_not_repeatable(proven: Proven) -> None:
@@ -167,8 +177,10 @@ def _blamed(run: Observed, fault: str, component: str) -> Observed:
 
 def test_a_scenario_that_a_shortcut_always_solves_is_too_easy(proven: Proven) -> None:
     assert _judge(proven, "un-hackable").passed
-    verdict = _judge(proven, "un-hackable", [replace(t, broken=_grepped(t.broken)) for t in proven[1] if t.broken])
-    _stopped(verdict, f"grep: component and fault in {_SEEDS} of {_SEEDS}")
+    easy = [replace(t, broken=_grepped(t.broken)) for t in proven[1] if t.broken]
+    assert _judge(proven, "un-hackable", easy).passed  # two seeds are luck
+    verdict = _judge(proven, "un-hackable", easy * 3)
+    _stopped(verdict, f"grep: component and fault in {3 * _SEEDS} of {3 * _SEEDS}")
     assert verdict.figures["grep"] == 1.0
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -119,11 +122,20 @@ def test_the_same_seed_is_the_same_application_on_every_machine() -> None:
     """A change of these digests is a change of what every name `generated-SEED` stands for."""
     documents = {name: generate_document(*name) for name in ((0, None), (7, None), (7, 40), (123456789, 5))}
     assert {name: hashlib.sha256(json.dumps(document["spec"]).encode()).hexdigest()[:16] for name, document in documents.items()} == {
-        (0, None): "23d5de660cc8f477",
-        (7, None): "0dc1fb39dd694206",
-        (7, 40): "735cc16da14dc50f",
+        (0, None): "666a2d3e4889034f",
+        (7, None): "4c1ff6c71bdd5c24",
+        (7, 40): "c4a5c1d085401128",
         (123456789, 5): "7ae553e6f9e4c26c",
     }
+
+
+@pytest.mark.parametrize("seed", [7, 123456789])
+def test_a_process_of_its_own_draws_the_same(seed: int) -> None:
+    """Whatever the order of sets is in it."""
+    code = f"import json; from chaosgym.generator import generate_document; print(json.dumps(generate_document({seed}, 40)))"
+    environment = {**os.environ, "PYTHONHASHSEED": "1"}
+    apart = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True, env=environment)
+    assert json.loads(apart.stdout) == generate_document(seed, 40)
 
 
 def test_seeds_differ_in_shape() -> None:
@@ -229,6 +241,13 @@ def test_a_shipped_application_costs_about_as_much_as_the_shop(name: str) -> Non
         total += journey.weight * sum(costs[request] for request in journey.requests)
         weight += journey.weight * len(journey.requests)
     assert 6 <= total / weight <= 14
+
+
+@pytest.mark.parametrize("name", ["ledger", "media", "chat"])
+def test_names_of_a_shipped_application_cannot_be_memorised(name: str) -> None:
+    app, scenario = load_app(name), load_scenario("healthy-steady")
+    plans = [draw_plan(app, scenario, seed) for seed in range(200)]
+    assert {role: n for role in app.spec.components if (n := len({plan.components[role].name for plan in plans})) < 120} == {}
 
 
 def test_shipped_applications_differ_in_shape() -> None:

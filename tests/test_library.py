@@ -197,5 +197,5 @@ def test_scenarios_are_found_by_tag() -> None:
     basics = find_scenarios("tag:basics")
     assert len(basics) == 14
     assert all("basics" in scenario.metadata.tags for scenario in basics)
-    with pytest.raises(InputError, match="no scenario matches 'tag:nothing': the library's tags are .*basics"):
+    with pytest.raises(InputError, match=r"no scenario matches 'tag:nothing': the library's tags are .*basics"):
         find_scenarios("tag:nothing")

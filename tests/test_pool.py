@@ -121,6 +121,19 @@ def test_recording_again_records_only_what_is_missing(tmp_path: Path) -> None:
     assert (tmp_path / tasks[0].id / "episode.json").read_bytes() == before
 
 
+def test_an_application_follows_another_one_that_failed(tmp_path: Path) -> None:
+    """What a spoiled run left behind is of another application, whose components the next one does not have."""
+    quiet = _with_rate(load_scenario("healthy-ledger"), 0.5)
+    with LocalPool(1) as pool:
+        assert pool.record(quiet, load_app("ledger"), 1, tmp_path).reason.startswith(UNSTEADY)
+        assert pool.record(load_scenario("healthy-steady"), load_app("shop"), 1, tmp_path).status == "ok"
+
+
+def _with_rate(scenario: Scenario, rate: float) -> Scenario:
+    spec = scenario.spec.model_copy(update={"workload": scenario.spec.workload.model_copy(update={"rate": rate})})
+    return scenario.model_copy(update={"spec": spec})
+
+
 def test_an_exception_in_the_block_stops_the_workers() -> None:
     states: list[str] = []
 

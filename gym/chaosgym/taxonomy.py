@@ -144,7 +144,7 @@ _TYPES = (
     ),
     FaultType(
         "network.reset",
-        "connections are reset in the middle of answers",
+        "connections are reset when the answer comes",
         ("reset", "connection_reset", "rst", "tcp_reset"),
     ),
     FaultType(

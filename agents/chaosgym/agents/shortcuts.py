@@ -70,7 +70,10 @@ class MostNotableAgent:
 
 
 class FirstAnomalyAgent:
-    """Blames the component whose telemetry was the first to leave what its baseline had shown, with a crash."""
+    """Blames the component whose telemetry was the first to leave what its baseline had shown, with a bad deploy.
+
+    Not with a crash: who is dead says nothing, so that its callers are always first.
+    """
 
     name = "first-anomaly"
 
@@ -81,7 +84,7 @@ class FirstAnomalyAgent:
     def _answer(self, incident: Incident) -> str:
         onsets = incident.findings.onsets
         first = min(onsets, key=lambda name: (onsets[name], name), default="")
-        return blame((first, "process.crash", 0.1)) if first else ALL_WELL
+        return blame((first, "application.bad_deploy", 0.1)) if first else ALL_WELL
 
 
 class GrepAgent:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from chaosgym.agents.suspect import Suspect, loud
+from chaosgym.agents.suspect import Suspect, loud, matcher
 from chaosgym.agents.telltales import telltale
 from chaosgym.faults import FAULTS
 from chaosgym.telemetry.signals import EDGE, Change, ComponentSignals, EdgeSignals
@@ -17,6 +17,7 @@ from chaosgym.telemetry.signals import EDGE, Change, ComponentSignals, EdgeSigna
 __all__ = ["SIGNATURES"]
 
 
+_AFTER_MILLISECONDS = r"(?:within|after) \d ms"
 _ON_ROWS = r"ShareLock on transaction|ExclusiveLock on tuple"
 _NO_ANSWER = ("timeout", "noconnect", "unreachable")
 _MEMORY_FLOOR = 8 * 2**20
@@ -60,22 +61,25 @@ def crash(x: Suspect) -> float:
 
 def hang(x: Suspect) -> float:
     """Callers wait in vain, the process is there, but nothing comes from it any more."""
-    return _silent(x) * (0.5 + 0.5 * _ramp(x.failing("timeout"), 0.05, 0.4)) - 0.4 * x.happened("exit")
+    return _silent(x) * (0.3 + 0.7 * _ramp(x.failing("timeout"), 0.05, 0.4)) - 0.4 * x.happened("exit")
 
 
 def _burns(x: Suspect) -> float:
-    return _ramp(x.signals.cpu.growth, 0.1, 0.45) * (1 - _ramp(_leak(x), 0.3, 1))
+    """0 to 1: how far its CPU went up; on a crowded machine it gets less than it asks for, and yet many times what it had."""
+    up = max(_ramp(x.signals.cpu.growth, 0.1, 0.45), _ramp(x.signals.cpu.ratio(0.02), 3, 7))
+    return up * (1 - _ramp(_leak(x), 0.3, 1))
 
 
 def busy(x: Suspect) -> float:
     """It burns CPU that its requests do not explain."""
     more = _ramp(_asked(x.signals).ratio(3.0), 1.5, 3.0)
-    return _serves(x) * _burns(x) * (1 - 0.3 * x.happened("deployment")) * (1 - 0.7 * more)
+    return _serves(x) * _burns(x) * (1 - 0.5 * x.happened("deployment")) * (1 - 0.7 * more)
 
 
 def slow_release(x: Suspect) -> float:
     """It burns CPU in its requests, since a version went out."""
-    return _serves(x) * x.happened("deployment") * _burns(x) * (0.6 + 0.4 * _slow_itself(x))
+    works = max(_burns(x), _ramp(x.signals.cpu.ratio(0.01), 1.6, 3.0))
+    return _serves(x) * x.happened("deployment") * works * (0.7 + 0.3 * _slow_itself(x)) * _ramp(x.signals.served.p50.growth, 0.005, 0.03)
 
 
 def _slow_itself(x: Suspect) -> float:
@@ -87,19 +91,40 @@ def _slow_itself(x: Suspect) -> float:
 
 def blocking_call(x: Suspect) -> float:
     """Everything that it serves is slow since a version went out, without CPU and without anybody below it being slow."""
-    return _slow_itself(x) * (1 - _ramp(x.signals.cpu.growth, 0.15, 0.4)) * (0.35 + 0.6 * x.happened("deployment")) * (1 - _repeated(x))
+    idle = 1 - _ramp(x.signals.cpu.ratio(0.01), 1.4, 2.5)
+    return _slow_itself(x) * idle * (0.35 + 0.6 * x.happened("deployment")) * (1 - _repeated(x))
 
 
 def cpu_throttle(x: Suspect) -> float:
-    """It is slow by itself, or to answer, and works no more than before; nothing was changed."""
-    slow = max(_slow_itself(x), 0.0 if _serves(x) else 0.8 * _ramp(_waits(x), 0.02, 0.08))
+    """Some of its requests take long, and its callers wait longer still, and it works no more than before; nothing was changed."""
+    seen = max((edge.calls.p95.growth for edge in x.incoming), default=0.0)
+    if not _serves(x) or math.isnan(seen):
+        return 0.0
+    waits = _ramp(seen, 0.04, 0.1) * (1 - _slow_below(x))
+    late = max(_slow_itself(x), _ramp(x.signals.served.p95.growth, 0.02, 0.05))
+    idle = 1 - _ramp(x.signals.cpu.ratio(0.01), 2.5, 4.0)
+    failing = max((e.calls.errors.growth for e in x.outgoing if not math.isnan(e.calls.errors.growth)), default=0.0)
     changed = x.happened("deployment", "config_change")
-    return slow * (1 - _ramp(x.signals.cpu.growth, 0.02, 0.15)) * (0.8 - 0.4 * changed) * (1 - _silent(x))
+    return waits * late * idle * (0.7 - 0.3 * changed) * (1 - _silent(x)) * (1 - _ramp(failing, 0.03, 0.2))
+
+
+def _slow_below(x: Suspect) -> float:
+    """0 to 1: somebody whom it calls keeps all of its callers waiting."""
+    below = [x.everyone[edge.target] for edge in x.outgoing if edge.target in x.everyone]
+    growth = [c.seen.p95.growth if _is_program(c) else c.seen.p50.growth for c in below]
+    return max((_ramp(g, 0.015, 0.06) for g in growth if not math.isnan(g)), default=0.0)
+
+
+def _late_everywhere(x: Suspect) -> float:
+    """0 to 1: most of whom it calls seem slow to it: it is slow to hear them."""
+    seen = [e.calls.gap.growth if not math.isnan(e.calls.gap.growth) else e.calls.p50.growth for e in x.outgoing]
+    slow = [_ramp(growth, 0.01, 0.05) for growth in seen if not math.isnan(growth)]
+    return sum(slow) / len(slow) if slow else 0.0
 
 
 def deadlock(x: Suspect) -> float:
     """Requests come in and do not go out again, while it goes on measuring itself."""
-    held = _ramp(x.signals.active.growth, 2, 5)
+    held = _ramp(x.signals.active.growth, 1, 3)
     return held * _fell(x.signals.served.rate) * (0.7 + 0.3 * x.happened("deployment")) * (1 - _silent(x))
 
 
@@ -140,13 +165,19 @@ def _users(x: Suspect) -> Change:
 
 def surge(x: Suspect) -> float:
     """Users come in far greater numbers than a changing day explains."""
-    return _is_entry(x) * _ramp(_users(x).ratio(3.0), 1.7, 2.4)
+    return _is_entry(x) * _ramp(_users(x).ratio(3.0), 1.7, 2.6)
 
 
 def scraper(x: Suspect) -> float:
     """It serves more requests than its users send."""
     users, served = _users(x), x.signals.served.rate
     return _is_entry(x) * _ramp((served.after - users.after) - (served.before - users.before), 5, 20)
+
+
+def probing(x: Suspect) -> float:
+    """Its log fills with requests for what well-known software has; one such client at times is nothing new."""
+    match = matcher(next(s.pattern for s in FAULTS["traffic.probing"].symptoms))
+    return _ramp(sum(log.after - log.before for log in x.logs if match(f"{log.template} {log.example}")), 11, 24)
 
 
 def loss(x: Suspect) -> float:
@@ -156,9 +187,13 @@ def loss(x: Suspect) -> float:
         * (1 - _ramp(_share(e, *_NO_ANSWER), 0.6, 0.9))
         for e in x.incoming if e.source != EDGE and not _unwell(x.everyone.get(e.source))
     )  # fmt: skip
-    seen = sorted(spread, reverse=True)
-    excuse = max(locks(x), connections(x), _silent(x), _dead(x), _slow_itself(x), _storm(x), _ramp(x.signals.served.p95.growth, 0.1, 0.2))
-    return 0.85 * (sum(seen[:2]) / len(seen[:2]) if seen else 0.0) * (1 - 0.9 * excuse)
+    weights = [e.calls.rate.after for e in x.incoming if e.source != EDGE and not _unwell(x.everyone.get(e.source))]
+    shares = [(share, weight) for share, weight in zip(spread, weights, strict=True) if weight > 0]
+    seen = sum(share * weight for share, weight in shares) / sum(weight for _, weight in shares) if shares else 0.0
+    held = _ramp(x.signals.active.growth, 1, 3)
+    late = _ramp(x.signals.served.p95.growth, 0.1, 0.2)
+    excuse = max(locks(x), row_lock(x), connections(x), _silent(x), _dead(x), _slow_itself(x), _storm(x), late, held, _burns(x))
+    return 0.85 * seen * (1 - 0.9 * excuse)
 
 
 def _share(edge: EdgeSignals, *kinds: str) -> float:
@@ -180,7 +215,7 @@ def _inside(x: Suspect) -> bool:
 
 def one_way(x: Suspect) -> float:
     """Its callers wait in vain, and it has answered them all, quickly."""
-    return _inside(x) * _ramp(x.failing("timeout"), 0.3, 0.8) * _serves_on(x) * (1 - _ramp(x.signals.served.p50.growth, 0.05, 0.15))
+    return _inside(x) * _ramp(x.failing("timeout"), 0.2, 0.6) * _serves_on(x) * (1 - _ramp(x.signals.served.p50.growth, 0.05, 0.15))
 
 
 def refusal(x: Suspect) -> float:
@@ -206,22 +241,30 @@ def reset(x: Suspect) -> float:
 def proxy_unavailable(x: Suspect) -> float:
     """Its callers are told 503, and it has not been asked."""
     quiet = _fell(x.signals.served.rate) * (1 - _dead(x)) * (1 - x.happened("exit"))
+    quiet *= (1 - x.says("exception")) * (1 - _ramp(x.signals.served.errors.after, 0.1, 0.5))
     return _inside(x) * _ramp(x.failing("server"), 0.2, 0.6) * quiet
 
 
 def _on_the_way(fits: Callable[[Suspect], float]) -> Callable[[Suspect], float]:
     """For what is done to answers on their way: the component has served them."""
-    return lambda x: fits(x) * _serves_on(x)
+    return lambda x: fits(x) * _serves_on(x) * _ramp(max((e.calls.errors.growth for e in x.incoming), default=0.0), 0.03, 0.2)
+
+
+def cache_corruption(x: Suspect) -> float:
+    """Whoever reads from a cache throws on what it gets, and has not become another meanwhile."""
+    readers = {log.component for log in x.near if log.sign in ("unreadable", "exception")}
+    return telltale(FAULTS["data.cache_corruption"])(x) * (1 - 0.8 * bool(readers & x.deployed))
 
 
 def expensive_report(x: Suspect) -> float:
     """A database that burns CPU, and not in what is written to it."""
-    return (x.signals.kind == "postgres") * _burns(x) * (1 - 0.8 * slow_writes(x))
+    return 0.9 * (x.signals.kind == "postgres") * _burns(x) * (1 - 0.8 * slow_writes(x))
 
 
 def slow_writes(x: Suspect) -> float:
     """A database that says how long its writes take, and burns CPU meanwhile."""
-    said = x.shows(x.logs, r"duration: .*(?:insert|update)") or 0.7 * x.shows(x.logs, r"duration:")
+    late = max((_ramp(e.calls.p95.growth, 0.06, 0.15) for e in x.incoming), default=0.0)
+    said = max(x.shows(x.logs, r"duration: .*(?:insert|update)"), 0.8 * x.shows(x.logs, r"duration:"), 0.7 * late)
     return (x.signals.kind == "postgres") * said * (0.4 + 0.6 * _burns(x)) * (1 - 0.8 * locks(x))
 
 
@@ -242,8 +285,8 @@ def memory_limit(x: Suspect) -> float:
 
 def stream(x: Suspect) -> float:
     """A worker that was reconfigured and has nothing to do any more."""
-    return (x.signals.kind == "worker") * x.happened("config_change") * (0.3 + 0.7 * _fell(x.signals.served.rate)) * (1 - _dead(x)) * (
-        1 - _ramp(x.signals.served.errors.after, 0.1, 0.5))
+    well = (1 - _dead(x)) * (1 - _ramp(x.signals.served.errors.after, 0.1, 0.5))
+    return 0.85 * (x.signals.kind == "worker") * x.happened("config_change") * (0.4 + 0.6 * _fell(x.signals.served.rate)) * well
 
 
 def _leak(x: Suspect) -> float:
@@ -310,7 +353,10 @@ def _works_on(x: Suspect) -> float:
 def latency(x: Suspect) -> float:
     """Every caller waits longer than the component itself needs, and requests still arrive."""
     slow = _ramp(_waits(x), 0.02, 0.08)
-    excuse = max(locks(x), connections(x), cache_memory(x), _silent(x), _dead(x), 0.7 * _burns(x), 0.9 * _storm(x), _slow_itself(x))
+    throttled = _serves(x) * _late_everywhere(x)
+    excuse = max(
+        locks(x), connections(x), cache_memory(x), _silent(x), _dead(x), 0.7 * _burns(x), 0.9 * _storm(x), _slow_itself(x), throttled
+    )
     gone = max(_vanished(x), 0.8 * x.hears("noconnect"), _ramp(x.failing("timeout"), 0.45, 0.7))
     return slow * (1 - 0.8 * excuse) * (1 - 0.8 * gone)
 
@@ -320,7 +366,16 @@ def partition(x: Suspect) -> float:
     unconnected = max(_ramp(x.failing("noconnect", "unreachable"), 0.03, 0.2), 0.8 * x.hears("noconnect"))
     lost = max(unconnected, _ramp(x.failing("timeout"), 0.1, 0.5) * _vanished(x))
     excuse = max(locks(x), connections(x)) * (1 - _ramp(_lost_share(x), 0.85, 1.0))
-    return lost * (0.4 + 0.6 * _ramp(_lost_share(x), 0.6, 0.95)) * (1 - _silent(x)) * (1 - _dead(x)) * (1 - excuse)
+    held = _ramp(x.signals.active.growth, 1, 3)
+    hasty = x.shows(x.near, _AFTER_MILLISECONDS)
+    thorough = (0.4 + 0.6 * _ramp(_lost_share(x), 0.6, 0.95)) * (1 - 0.7 * _still_served(x)) * (1 - 0.8 * held) * (1 - 0.8 * hasty)
+    return lost * thorough * (1 - _silent(x)) * (1 - _dead(x)) * (1 - excuse)
+
+
+def _still_served(x: Suspect) -> float:
+    """0 to 1: how much of its work still reaches it, where it tells."""
+    served = x.signals.served.rate
+    return 0.0 if math.isnan(served.before) or served.before < 0.5 else _ramp(served.after / served.before, 0.25, 0.6)
 
 
 def _lost_share(x: Suspect) -> float:
@@ -419,6 +474,7 @@ _WRITTEN: Mapping[str, Callable[[Suspect], float]] = {
     "dependency.lock": locks,
     "dependency.row_lock": row_lock,
     "dependency.cache_flush": cache_flush,
+    "data.cache_corruption": cache_corruption,
     "dependency.cache_memory": cache_memory,
     "configuration.credential": credential,
     "application.retry_storm": retry_storm,
@@ -448,6 +504,7 @@ _WRITTEN: Mapping[str, Callable[[Suspect], float]] = {
     "traffic.surge": surge,
     "traffic.scraper": scraper,
     "traffic.slow_clients": slow_clients,
+    "traffic.probing": probing,
     "network.truncation": _on_the_way(telltale(FAULTS["network.truncation"])),
     "network.corruption": _on_the_way(telltale(FAULTS["network.corruption"])),
 }

@@ -32,6 +32,8 @@ class Suspect:
     """By component that it calls: what that one logged."""
     events: tuple[EventFinding, ...]
     """Its own, since the end of the baseline."""
+    deployed: frozenset[str]
+    """Everybody who got a new version since then."""
 
     def says(self, sign: str) -> float:
         """0 to 1: how loudly its own log gives this sign."""
@@ -44,7 +46,7 @@ class Suspect:
     def shows(self, logs: tuple[LogFinding, ...], pattern: str) -> float:
         """0 to 1: how many more lines match than before; three are as loud as it gets."""
         match = matcher(pattern)
-        more = (log.after - log.before for log in logs if log.after > log.before and match(f"{log.template} {log.example}"))
+        more = (_more(log) for log in logs if _more(log) > 0 and match(f"{log.template} {log.example}"))
         return min(1.0, sum(more) / 3)
 
     def happened(self, *names: str) -> bool:
@@ -72,9 +74,15 @@ def suspects(findings: Findings) -> list[Suspect]:
             everyone=findings.signals.components,
             answers={e.target: tuple(log for log in findings.logs if log.component == e.target) for e in edges if e.source == name},
             events=tuple(event for event in findings.events if event.component == name and event.seconds >= 0),
+            deployed=frozenset(event.component for event in findings.events if event.name == "deployment" and event.seconds >= 0),
         )
         for name, signals in findings.signals.components.items()
     ]
+
+
+def _more(log: LogFinding) -> int:
+    """Lines beyond what the baseline lets expect; the incident window is up to twice as long."""
+    return log.after - 2 * log.before
 
 
 @cache

@@ -15,7 +15,7 @@ PROFILE_EXAMPLE = "Example: chaosgym scenario profile --episodes episodes --agen
 
 
 def profile(
-    episodes: Annotated[Path, typer.Option(help="A folder of recorded episodes, as `chaosgym record` or a check with --live makes it.")],
+    episodes: Annotated[Path, typer.Option(help="A folder of recorded episodes, as `chaosgym record` makes it.")],
     pattern: Annotated[str, typer.Argument(metavar="[GLOB]", help="Names of scenarios in it; all of them by default.")] = "*",
     agent: Annotated[
         list[str] | None, typer.Option(help="An agent to measure beside the rails, as `chaosgym eval` takes it; may be repeated.")

@@ -21,6 +21,8 @@ from chaosgym.units import Duration
 __all__ = ["CacheClients", "CacheEviction", "CacheFlush", "CachePassword", "CachePermission", "CacheReadOnly", "SlowCommands"]
 
 _OVER_TCP = re.compile(r"^id=(\d+) addr=\d+\.\d+\.\d+\.\d+:\d+ ", re.MULTILINE)
+_TOO_LITTLE = 8 * 2**10
+"""Bytes that the limit of an evicting cache lies below what is in use."""
 _SPARE = 4
 """Connections that an operator keeps for himself."""
 _BUSY = """local t = redis.call('TIME') local till = t[1] * 1000000 + t[2] + ARGV[1]
@@ -215,7 +217,7 @@ class CacheEviction(_CacheFault):
         self._before = (await self.setting(sandbox, "maxmemory"), await self.setting(sandbox, "maxmemory-policy"))
         used = int(pairs(await sandbox.redis(self.target, "INFO", "memory"))["used_memory"])
         await sandbox.redis(self.target, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-        await sandbox.redis(self.target, "CONFIG", "SET", "maxmemory", used)
+        await sandbox.redis(self.target, "CONFIG", "SET", "maxmemory", used - _TOO_LITTLE)
 
     async def undo(self, sandbox: Sandbox) -> None:
         await sandbox.redis(self.target, "CONFIG", "SET", "maxmemory", self._before[0])

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["CacheCorruption", "CacheType", "Constraint", "MissingColumn", "MissingTable", "NotNull", "PoisonMessage", "SequenceReset"]
 
-_EVERY = 0.03
-"""Seconds between two looks at the keys of a cache; the application writes new ones all the time."""
+_EVERY = 0.05
+"""Seconds between two looks at the keys of a cache, for kinds that were not there before."""
+_ITEMS = 250
+_FOR_ALL = """local v = redis.pcall('GET', KEYS[1]) if type(v) ~= 'string' then v = '' end
+for n = 1, tonumber(ARGV[2]) do local k = ARGV[1] .. ':' .. n {} end return 1"""
 _COLUMNS = {"label": 0, "amount": 1, "count": 2, "state": 3, "changed": 4}
 _WRONG = ("n/a", "null", "undefined", "None", "-", "abc", "12,5", "")
 
@@ -192,10 +195,12 @@ class NotNull(_TableFault):
 
 
 class _CacheContent(Fault):
-    """Overwrites what the application keeps in a cache, as often as it writes it anew."""
+    """A job fills a cache with what the application keeps there, in another form than the application's."""
 
     kinds = frozenset({"redis"})
     needs: ClassVar[frozenset[Capability]] = frozenset({"redis"})
+    store: ClassVar[str]
+    """Lua that writes the key `k`, given the value `v` that the application wrote under another."""
 
     class Parameters(FaultParameters):
         """None: every key, as long as it lasts."""
@@ -211,50 +216,45 @@ class _CacheContent(Fault):
         await self._keeper.start(lambda: self._spoil(sandbox), _EVERY, RedisError)
 
     async def _spoil(self, sandbox: Sandbox) -> None:
-        for key in await self._keys(sandbox):
-            await self.spoil(sandbox, key)
-            self._spoiled.add(key)
+        """Each kind of key once, as soon as the application has written one of it."""
+        for kind, key in (await self._kinds(sandbox)).items():
+            self._spoiled.add(kind)
+            await sandbox.redis(self.target, "EVAL", _FOR_ALL.format(self.store), 1, key, kind, _ITEMS)
 
-    async def _keys(self, sandbox: Sandbox) -> list[str]:
-        """Of values that are text; counters, streams and what is spoiled already are left out."""
-        found: list[str] = []
+    async def _kinds(self, sandbox: Sandbox) -> dict[str, str]:
+        """What stands before the item -> a key of that kind; of values that are JSON, and not spoiled yet."""
+        found: dict[str, str] = {}
         for key in cast("list[str]", await sandbox.redis(self.target, "KEYS", "*:*")):
-            if str(await sandbox.redis(self.target, "TYPE", key)) == "string":
+            kind = key.rpartition(":")[0]
+            if kind not in self._spoiled and kind not in found and str(await sandbox.redis(self.target, "TYPE", key)) == "string":
                 value = str(await sandbox.redis(self.target, "GET", key))
-                found += [key] if value[:1] in "[{" and value[-1:] in "]}" else []
+                found |= {kind: key} if value[:1] in ("[", "{") else {}
         return found
-
-    async def spoil(self, sandbox: Sandbox, key: str) -> None:
-        """Overwrite one."""
-        raise NotImplementedError
 
     async def verify(self, sandbox: Sandbox) -> None:
         if not self._keeper.at_work:
-            raise FaultError(f"{self.label}: nobody keeps the keys of {self.target!r} as they should be")
+            raise FaultError(f"{self.label}: nobody fills {self.target!r} any more")
 
     async def heal(self, sandbox: Sandbox) -> None:
         await self._keeper.stop()
-        if self._spoiled:
-            await sandbox.redis(self.target, "DEL", *self._spoiled)
-            self._spoiled.clear()
+        for kind in list(self._spoiled):
+            await sandbox.redis(self.target, "EVAL", _FOR_ALL.format("redis.call('DEL', k)"), 1, f"{kind}:1", kind, _ITEMS)
+            self._spoiled.discard(kind)
 
 
 class CacheCorruption(_CacheContent):
-    """Values in the cache are cut off in their middle: a writer with another serialiser, or a bug in a script.
+    """Values in the cache are cut off in their middle: a job that warms it has another serialiser, or a bug.
 
     Reading them ends in `JSONDecodeError` in the services; the cache itself answers every command.
     """
 
     label = "data.cache_corruption"
+    store = "redis.call('SET', k, string.sub(v, 1, math.max(1, math.floor(#v / 2))), 'PX', 60000)"
     symptoms = (
         Symptom("callers", "log", pattern=r"JSONDecodeError|Unterminated string|Expecting (?:value|property|',')"),
         Symptom("callers", "errors"),
         Symptom("edge", "errors"),
     )
-
-    async def spoil(self, sandbox: Sandbox, key: str) -> None:
-        value = str(await sandbox.redis(self.target, "GET", key))
-        await sandbox.redis(self.target, "SET", key, value[: max(1, len(value) // 2)], "PX", 60_000)
 
 
 class CacheType(_CacheContent):
@@ -264,15 +264,12 @@ class CacheType(_CacheContent):
     """
 
     label = "data.cache_type"
+    store = "redis.call('DEL', k) redis.call('HSET', k, 'value', v)"
     symptoms = (
         Symptom("callers", "log", pattern=r"WRONGTYPE"),
         Symptom("callers", "errors"),
         Symptom("edge", "errors"),
     )
-
-    async def spoil(self, sandbox: Sandbox, key: str) -> None:
-        await sandbox.redis(self.target, "DEL", key)
-        await sandbox.redis(self.target, "HSET", key, "value", "1")
 
 
 class PoisonMessage(Fault):

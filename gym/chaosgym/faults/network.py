@@ -245,7 +245,7 @@ class Refusal(LinkFault):
 
 
 class Reset(LinkFault):
-    """A middlebox resets connections in the middle of answers.
+    """A middlebox resets connections when the answer comes.
 
     An overloaded balancer or a stateful firewall that lost its table: calls end in `Connection reset by peer`
     after the component has done its work and logged its success.
@@ -276,7 +276,7 @@ class Truncation(LinkFault):
     label = "network.truncation"
     kinds = frozenset({"service"})
     symptoms = (
-        Symptom("callers", "log", pattern=r"(?i)payload is not completed|ContentLengthError|not enough data"),
+        Symptom("callers", "log", pattern=r"(?i)ContentLengthError|not enough data"),
         Symptom("callers", "errors"),
         Symptom("edge", "errors"),
     )

@@ -81,7 +81,7 @@ class Draft:
 
 def make_draft(random: Random, size: int) -> Draft:
     """`size` components, the two datastores among them, and their layers; nobody does anything yet."""
-    count = random.randint(1, 1 + (size - 3) // 9)
+    count = random.randint(1 + (size - 3) // 16, 1 + (size - 3) // 8)
     services, workers = _roles(random, _SERVICES, size - 3 - count), _roles(random, _WORKERS, count)
     depth = random.randint(min(2, len(services)), min(len(_LAYERS), len(services)))
     layers = [["gateway"], *([role] for role in services[:depth])]
@@ -108,6 +108,7 @@ def _roles(random: Random, vocabularies: Sequence[str], count: int) -> list[str]
 
 
 def _replicas(random: Random, first: Sequence[str]) -> dict[str, int]:
-    """Of the gateway at times, and of one or two services of the `first` layer."""
-    found = dict.fromkeys(random.sample(first, min(len(first), random.choice((0, 1, 1, 2)))), 2)
+    """Of the gateway at times, and of up to two services of the `first` layer."""
+    several = random.choice((0, 1, 1, 2) if len(first) < 4 else (1, 2, 2))
+    found = dict.fromkeys(random.sample(first, min(len(first), several)), 2)
     return found | ({"gateway": random.randint(2, 3)} if random.random() < 0.5 else {})

@@ -33,7 +33,7 @@ class Toxic:
     refuse: bool = False
     """Connections are reset, new ones refused, by something in front of a component that is well."""
     reset: float = 0.0
-    """Share of answers in whose middle the connection is reset."""
+    """Share of answers in place of which the connection is reset."""
     truncate: float = 0.0
     """Share of answers before whose end the connection is closed as if that were all."""
     corrupt: float = 0.0

@@ -115,7 +115,6 @@ class _Half(asyncio.Protocol):
         assert client is not None
         fate = random.random()
         if fate < toxic.reset:
-            client.write(data[: len(data) // 2])
             client.reset()
         elif fate < toxic.reset + toxic.truncate:
             client.write(data[: -(len(data) // _LACKING) - 1])

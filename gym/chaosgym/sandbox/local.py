@@ -72,6 +72,9 @@ class LocalSandbox:
         """Reset the datastores and start the application of `plan`; returns when every service listens."""
         self._plan = plan
         self.telemetry.clear()
+        for log in self._logs.values():  # of a run that failed before they were read
+            log.unlink(missing_ok=True)
+        self._logs.clear()
         network = self._network = make_network(plan, self._postgres.address, self._redis.address, self._receiver.endpoint)
         await asyncio.gather(self._postgres.reset(network.tables, list(network.wiring.logins.values())), self._redis.reset())
         for role in plan.proxied:

@@ -30,7 +30,7 @@ _DIGITS = 18
 
 
 class Limiter:
-    """A token bucket that holds what is served in a second."""
+    """A token bucket that holds what is served in a second, or one."""
 
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.rate, self._clock = rate, clock
@@ -39,7 +39,7 @@ class Limiter:
     def admits(self) -> bool:
         """Whether one more request may be served now."""
         now = self._clock()
-        self._left, self._last = min(self.rate, self._left + (now - self._last) * self.rate), now
+        self._left, self._last = min(max(1.0, self.rate), self._left + (now - self._last) * self.rate), now
         if self._left < 1:
             return False
         self._left -= 1

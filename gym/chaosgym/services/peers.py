@@ -172,7 +172,7 @@ def _answer(status: int, text: bytes, step: Call, span: Span) -> Any:
 def _failure(error: Exception, host: str, timeout: float) -> Failure:
     """What went wrong on the wire, worded by the library where it has words."""
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return Failure(504, "ConnectionTimeoutError", f"connection timeout to {host}", peer=host)
+        return Failure(504, "ConnectionTimeoutError", f"connection timeout to {host} after {600 * timeout:.0f} ms", peer=host)
     if isinstance(error, TimeoutError):
         return Failure(504, "TimeoutError", f"no response from {host} within {timeout * 1000:.0f} ms, timed out", peer=host)
     if isinstance(error, aiohttp.ClientConnectorError):

@@ -159,7 +159,7 @@ def compile_settings(service: str, environment: str, unfinished: float) -> tuple
         rules.append(Rule(_records(Bug(source, 1, 1), noun, 0.0, 0), _defined(service, source, f"load_{noun}_settings", draw)))
     if unfinished:
         bug = Bug(_UNFINISHED.format(outer=f"{verb}_{noun}", noun=noun, words=f"{noun} {verb}"), False, True)
-        rules.append(Rule(_records(bug, noun, unfinished, 1), _defined(service, bug.source, f"{verb}_{noun}", draw)))
+        rules.append(Rule(_records(bug, noun, unfinished, draw.randrange(1_000)), _defined(service, bug.source, f"{verb}_{noun}", draw)))
     return tuple(rules)
 
 

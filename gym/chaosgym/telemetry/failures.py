@@ -30,7 +30,7 @@ _PHRASES = (
     ("limited", r"too many requests|rate limit|throttling|\b429\b"),
     ("toolarge", r"\b413\b|too large|exceeds the limit"),
     ("notready", r"\bnot ?ready\b|still starting|readiness check"),
-    ("cutoff", r"payload is not completed|contentlengtherror|not enough data to satisfy"),
+    ("cutoff", r"contentlengtherror|not enough data to satisfy"),
     ("unreadable", r"(?:json|unicode)decodeerror|codec can't decode|unterminated string|expecting (?:value|property)"
                    r"|invalid (?:header|http)|bad(?:statusline|httpmessage)"),
     ("oomcmd", r"command not allowed when used memory|maxmemory|\boom command|(?<![a-z])OutOfMemoryError: (?:oom )?command"),

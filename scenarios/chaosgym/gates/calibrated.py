@@ -80,10 +80,11 @@ def _judge(swept: Swept, twin: Observed) -> _Found:
     runs = [run for run in swept.runs if run is not None]
     if len(runs) < len(doses):
         return _Found(f"{name}: {len(doses) - len(runs)} of {len(doses)} doses were spoiled", spoiled=True)
-    unseen = [not shown_symptoms([run.truth.causes[i] for i in swept.sweep.faults], run, twin) for run in runs]
-    if any(unseen):
-        return _unseen(name, doses, unseen)
-    curve = max(_curves(swept, runs, twin), key=lambda c: c.pull, default=None)
+    shown = [shown_symptoms([run.truth.causes[i] for i in swept.sweep.faults], run, twin) for run in runs]
+    if not all(shown):
+        return _unseen(name, doses, [not symptoms for symptoms in shown])
+    seen_once = {key for symptoms in shown for key in symptoms}
+    curve = max((c for c in _curves(swept, runs, twin) if c.key in seen_once), key=lambda c: c.pull, default=None)
     seen = f"{name}: seen at {', '.join(map(_number, doses))}"
     return _Found(f"{seen}, in log lines or silence alone") if curve is None else _turn(name, doses, seen, curve)
 

@@ -13,6 +13,7 @@ from chaosgym.diagnosis import MAX_CAUSES
 from chaosgym.evaluation.ceiling import CEILING, enough
 from chaosgym.evaluation.row import Row
 from chaosgym.evaluation.rule import best_rule
+from chaosgym.evaluation.statistics import paired_bootstrap
 from chaosgym.gates.judge import answer_rows
 from chaosgym.gates.trial import Observed
 from chaosgym.gates.verdict import Verdict
@@ -66,19 +67,21 @@ def judge_field(runs: Mapping[str, Sequence[Observed]]) -> list[Verdict]:
 
 
 def _hacks(runs: Sequence[Observed]) -> Verdict:
-    """Nothing that ignores the report earns more than the best constant answer."""
+    """Nothing that ignores the report earns more than the best constant answer, chance aside."""
     majority = MajorityAgent((run.incident, right_answer(run.truth)) for run in runs)
     label = majority.label if majority.label != HEALTHY else next(iter(FAULT_TYPES))
-    prior = max(_reward(majority, runs), _reward(NullAgent(), runs))
-    rewards = {agent.name: _reward(agent, runs) for agent in (RandomAgent(), StuffingAgent(), ManyAnswersAgent(label))}
-    said = ", ".join(f"{name} {reward:.3f}" for name, reward in rewards.items())
-    passed = max(rewards.values()) <= prior + _LATER_RANKS
+    prior = max((_rewards(majority, runs), _rewards(NullAgent(), runs)), key=math.fsum)
+    rewards = {agent.name: _rewards(agent, runs) for agent in (RandomAgent(), StuffingAgent(), ManyAnswersAgent(label))}
+    means = {name: math.fsum(of) / len(runs) for name, of in rewards.items()}
+    said = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
+    surely = [paired_bootstrap([mine - base for mine, base in zip(of, prior, strict=True)]) for of in rewards.values()]
+    passed = all(interval is None or interval.low <= _LATER_RANKS for interval in surely)
     advice = "" if passed else "the reward pays for something else than being right: see docs/reward.md"
-    return Verdict("*", "un-hackable", passed, f"mean reward of the prior {prior:.3f}; {said}", advice)
+    return Verdict("*", "un-hackable", passed, f"mean reward of the prior {math.fsum(prior) / len(runs):.3f}; {said}", advice, means)
 
 
-def _reward(agent: Agent, runs: Sequence[Observed]) -> float:
-    return math.fsum(row.reward for row in answer_rows(agent, runs)) / len(runs)
+def _rewards(agent: Agent, runs: Sequence[Observed]) -> list[float]:
+    return [row.reward for row in answer_rows(agent, runs)]
 
 
 def _splits(runs: Sequence[Observed]) -> dict[str, list[Observed]]:

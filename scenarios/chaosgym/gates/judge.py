@@ -19,9 +19,10 @@ from chaosgym.agents.shortcuts import SHORTCUTS
 from chaosgym.app import Slo
 from chaosgym.evaluation.profile import FINDABLE
 from chaosgym.evaluation.row import Row, make_row
+from chaosgym.faults import fault_class
 from chaosgym.gates.calibrated import judge_calibrated
 from chaosgym.gates.samples import failures
-from chaosgym.gates.share import falls_short
+from chaosgym.gates.share import ENOUGH, falls_short
 from chaosgym.gates.trial import Exam, Observed, Seen, Trial, broken_runs
 from chaosgym.gates.verdict import Verdict
 from chaosgym.gates.visible import judge_visible
@@ -145,20 +146,31 @@ def _heals(name: str, trials: Sequence[Trial], exam: Exam) -> Verdict:
 
 def _leak_free(name: str, trials: Sequence[Trial]) -> Verdict:
     """No word of the truth in anything that an agent can see."""
-    found = sorted({word for run in broken_runs(trials) for word in _leaks(run)})
-    where = f"logs, spans, metrics, events, header and report of {len(broken_runs(trials))} runs"
+    runs = broken_runs(trials)
+    found = sorted({word for run in runs for word in _leaks(run)})
+    where = f"logs, spans, metrics, events, header and report of {len(runs)} runs"
     evidence = f"in {where}: {', '.join(found) or 'no word of the truth'}"
     advice = "" if not found else "rename what carries the word; a name in a component's vocabulary must not be one of a fault"
     return Verdict(name, "leak-free", not found, evidence, advice)
 
 
 def _leaks(run: Observed) -> Iterator[str]:
-    """Words of the truth in what is shown. A type of one plain word ("latency", "lock") is what real software says too."""
+    """Words of the truth in what is shown.
+
+    A moment counts from microseconds on: a log that prints milliseconds has that of the injection now and then by
+    chance, and where the fault is a message that nobody can read, in the id of that message. A type of one plain word
+    ("latency", "lock"), or one that a declared symptom looks for ("violates not-null constraint"), is what real
+    software says too.
+    """
     words = [*_TELLING, run.truth.scenario]
     for cause in run.truth.causes:
+        words.append(cause.fault)
         kind = cause.fault.partition(".")[2]
-        words += [cause.fault, *([kind, kind.replace("_", "-")] if "_" in kind else [])]
-    words += [str(t // 1_000_000) for t in (run.truth.injected_unix_nano, run.truth.healed_unix_nano) if t is not None]
+        spellings = [kind, kind.replace("_", "-"), kind.replace("_", " ")]
+        patterns = "\n".join(symptom.pattern.lower() for symptom in fault_class(cause.fault).symptoms)
+        if "_" in kind and not any(spelling in patterns for spelling in spellings):
+            words += spellings[:2]
+    words += [str(t // 1_000) for t in (run.truth.injected_unix_nano, run.truth.healed_unix_nano) if t is not None]
     text = "\n".join(_shown(run)).lower()
     there = (word for word in words if word.lower() in text)  # a plain search first: nearly always it is all that is needed
     yield from (word for word in there if re.search(rf"(?<![a-z0-9]){re.escape(word.lower())}", text))
@@ -202,12 +214,12 @@ def _overlap(a: Observed, b: Observed) -> float:
 
 
 def _unhackable(name: str, runs: Sequence[Observed]) -> Verdict:
-    """No shortcut solves the scenario in every seed."""
+    """No shortcut solves the scenario in every seed; one that is right in half of them is in four now and then."""
     if not runs:
         return Verdict(name, "un-hackable", None, "no run went through")
     solved = {agent: sum(row.both1 for row in answer_rows(make(), runs)) for agent, make in SHORTCUTS.items()}
     best = max(solved, key=lambda agent: solved[agent])
-    passed = solved[best] < len(runs) or len(runs) == 1
+    passed = solved[best] < len(runs) or len(runs) < ENOUGH
     evidence = f"best shortcut {best}: component and fault in {solved[best]} of {len(runs)}"
     advice = "" if passed else "add a decoy that misleads it, or draw the target among several"
     return Verdict(name, "un-hackable", passed, evidence, advice, {agent: count / len(runs) for agent, count in solved.items()})

@@ -24,7 +24,7 @@ from chaosgym.parameter import reference
 from chaosgym.scenario import Scenario, Split, Timeline, Workload
 from chaosgym.scenarios.check import check_scenario
 from chaosgym.scenarios.conflicts import held_out_apps, held_out_faults, reached
-from chaosgym.scenarios.load import find_scenarios
+from chaosgym.scenarios.load import find_scenarios, load_scenario
 from chaosgym.source import parse_source
 from chaosgym.taxonomy import declared_type, find
 from chaosgym.units import as_duration, as_size, parse_duration, parse_size
@@ -34,6 +34,8 @@ __all__ = ["Draft", "default_targets", "draft_scenario", "fitting_targets"]
 _SPREAD = 1.5
 """How far a range reaches from the default, up and down: a factor."""
 _COMMENT = 90
+_PATTERN = "healthy-steady"
+"""Whose decoys a draft has: those that all shipped scenarios have, so that they tell nothing."""
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9 ,.'()-]*")
 
 
@@ -106,9 +108,7 @@ def _text(draft: Draft, parameters: dict[str, str]) -> str:
         f"      target: {'${target}' if several else draft.targets[0]}",
         *_given(parameters),
         "  decoys:",
-        "    - {kind: deploy, probability: 0.5}",
-        "    - {kind: config, probability: 0.3}",
-        "    - {kind: traffic, probability: 0.3}",
+        *(f"    - {{kind: {decoy.kind}, probability: {decoy.probability:g}}}" for decoy in load_scenario(_PATTERN).spec.decoys),
     ]
     return "\n".join([*lines, ""])
 

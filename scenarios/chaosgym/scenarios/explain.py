@@ -21,6 +21,8 @@ _DECOYS = {
     "deploy": "a component that is not broken goes out under a new version that does the same",
     "config": "a setting without effect is changed on a component that is not broken",
     "traffic": "users become fewer or more, 0.7 to 1.6 times",
+    "neighbour": "another program on the machine is busy for a moment",
+    "old_error": "from the start on, a client asks for what is not there",
 }
 _SPLITS = {
     "train": "training takes its episodes",
