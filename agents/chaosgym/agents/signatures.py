@@ -85,6 +85,7 @@ def slow_release(x: Suspect) -> float:
 def _slow_itself(x: Suspect) -> float:
     """0 to 1: its requests take longer, and what it calls does not."""
     slower = max((edge.calls.p50.growth for edge in x.outgoing if not math.isnan(edge.calls.p50.growth)), default=0.0)
+    slower *= 1 - _late_everywhere(x)  # who is slow himself hears everybody late
     failing = max((edge.calls.errors.growth for edge in x.outgoing if not math.isnan(edge.calls.errors.growth)), default=0.0)
     return _ramp(x.signals.served.p50.growth - slower, 0.03, 0.1) * (1 - _ramp(failing, 0.05, 0.3))
 
@@ -92,7 +93,8 @@ def _slow_itself(x: Suspect) -> float:
 def blocking_call(x: Suspect) -> float:
     """Everything that it serves is slow since a version went out, without CPU and without anybody below it being slow."""
     idle = 1 - _ramp(x.signals.cpu.ratio(0.01), 1.4, 2.5)
-    return _slow_itself(x) * idle * (0.35 + 0.6 * x.happened("deployment")) * (1 - _repeated(x))
+    stuck = _late_everywhere(x) * _ramp(x.signals.served.p50.growth, 0.1, 0.3)
+    return max(_slow_itself(x), stuck) * idle * (0.35 + 0.6 * x.happened("deployment")) * (1 - _repeated(x))
 
 
 def cpu_throttle(x: Suspect) -> float:
@@ -101,11 +103,11 @@ def cpu_throttle(x: Suspect) -> float:
     if not _serves(x) or math.isnan(seen):
         return 0.0
     waits = _ramp(seen, 0.04, 0.1) * (1 - _slow_below(x))
-    late = max(_slow_itself(x), _ramp(x.signals.served.p95.growth, 0.02, 0.05))
+    late = max(_slow_itself(x), _ramp(x.signals.served.p95.growth, 0.03, 0.08))
     idle = 1 - _ramp(x.signals.cpu.ratio(0.01), 2.5, 4.0)
     failing = max((e.calls.errors.growth for e in x.outgoing if not math.isnan(e.calls.errors.growth)), default=0.0)
     changed = x.happened("deployment", "config_change")
-    return waits * late * idle * (0.7 - 0.3 * changed) * (1 - _silent(x)) * (1 - _ramp(failing, 0.03, 0.2))
+    return waits * late * idle * (0.6 - 0.25 * changed) * (1 - _silent(x)) * (1 - _ramp(failing, 0.03, 0.2))
 
 
 def _slow_below(x: Suspect) -> float:
@@ -125,7 +127,8 @@ def _late_everywhere(x: Suspect) -> float:
 def deadlock(x: Suspect) -> float:
     """Requests come in and do not go out again, while it goes on measuring itself."""
     held = _ramp(x.signals.active.growth, 1, 3)
-    return held * _fell(x.signals.served.rate) * (0.7 + 0.3 * x.happened("deployment")) * (1 - _silent(x))
+    quick = 1 - _ramp(x.signals.served.p50.growth, 0.1, 0.3)  # what does come out was not kept waiting
+    return held * _fell(x.signals.served.rate) * quick * (0.7 + 0.3 * x.happened("deployment")) * (1 - _silent(x))
 
 
 def _repeated(x: Suspect) -> float:
@@ -165,7 +168,7 @@ def _users(x: Suspect) -> Change:
 
 def surge(x: Suspect) -> float:
     """Users come in far greater numbers than a changing day explains."""
-    return _is_entry(x) * _ramp(_users(x).ratio(3.0), 1.7, 2.6)
+    return _is_entry(x) * _ramp(_users(x).ratio(5.0), 1.85, 2.4)
 
 
 def scraper(x: Suspect) -> float:
@@ -215,7 +218,9 @@ def _inside(x: Suspect) -> bool:
 
 def one_way(x: Suspect) -> float:
     """Its callers wait in vain, and it has answered them all, quickly."""
-    return _inside(x) * _ramp(x.failing("timeout"), 0.2, 0.6) * _serves_on(x) * (1 - _ramp(x.signals.served.p50.growth, 0.05, 0.15))
+    hasty = x.shows(x.near, _AFTER_MILLISECONDS)
+    quick = 1 - _ramp(x.signals.served.p50.growth, 0.05, 0.15)
+    return _inside(x) * _ramp(x.failing("timeout"), 0.2, 0.6) * _serves_on(x) * (1 - 0.8 * hasty) * quick
 
 
 def refusal(x: Suspect) -> float:
@@ -358,7 +363,8 @@ def latency(x: Suspect) -> float:
         locks(x), connections(x), cache_memory(x), _silent(x), _dead(x), 0.7 * _burns(x), 0.9 * _storm(x), _slow_itself(x), throttled
     )
     gone = max(_vanished(x), 0.8 * x.hears("noconnect"), _ramp(x.failing("timeout"), 0.45, 0.7))
-    return slow * (1 - 0.8 * excuse) * (1 - 0.8 * gone)
+    leaked = x.shows(x.near, r"connections in use: \d+ of \d+")
+    return slow * (1 - 0.8 * excuse) * (1 - 0.8 * gone) * (1 - 0.7 * leaked)
 
 
 def partition(x: Suspect) -> float:

@@ -76,6 +76,12 @@ def _faults(scenario: Scenario, app: App) -> Iterator[str]:
         fault = all_faults()[spec.fault]
         targets = list(dict.fromkeys(case.target for (case,) in cases(scenario, app, [index])))
         yield f"{spec.fault} on {' or '.join(f'{target} ({app.spec.components[target].kind})' for target in targets)}"
+        if spec.after:
+            yield f"  It comes {as_duration(spec.after)} after the one before it."
+        if spec.intermittent:
+            yield f"  It comes and goes: {as_duration(spec.intermittent.lasts)} in force, {as_duration(spec.intermittent.rests)} not."
+        if spec.role == "consequence":
+            yield "  It is a consequence: the truth does not name it."
         yield f"  {first_paragraph(fault)}"
         yield from (f"  {name}, {_given(spec, name)}: {field.description}" for name, field in fault.Parameters.model_fields.items())
         yield f"  It counts when any of this is seen: {'; '.join(symptom_text(symptom) for symptom in fault.symptoms)}."
