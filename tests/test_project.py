@@ -16,7 +16,7 @@ from chaosgym.app import App
 from chaosgym.document import read_document
 from chaosgym.extras import EXTRAS
 from chaosgym.scenario import Scenario
-from chaosgym.training.config import GrpoConfig, PretrainConfig, SftConfig, Training, read_config
+from chaosgym.training.config import GrpoConfig, PpoConfig, PretrainConfig, SftConfig, Training, read_config
 
 ROOT = Path(__file__).parents[1]
 PORTIONS = ("gym", "envs", "agents", "rewards", "training", "evaluation", "scenarios")
@@ -142,7 +142,7 @@ def test_example_documents_are_valid(kind: str, model: type[Scenario] | type[App
     assert read_document(tmp_path / "example.yaml", model).kind == kind
 
 
-@pytest.mark.parametrize(("name", "config"), [("pretrain", PretrainConfig), ("sft", SftConfig), ("grpo", GrpoConfig)])
+@pytest.mark.parametrize(("name", "config"), [("pretrain", PretrainConfig), ("sft", SftConfig), ("grpo", GrpoConfig), ("ppo", PpoConfig)])
 def test_example_configurations_are_valid(name: str, config: type[Training], tmp_path: Path) -> None:
     example = re.search(rf"```yaml\n(# {name}.yaml\n.*?)```", (ROOT / "docs" / "training.md").read_text(encoding="utf-8"), re.DOTALL)
     assert example is not None

@@ -1,6 +1,7 @@
 """A careful investigator: a fixed method that asks, follows what fails inwards, and says what the signatures say.
 
-    topology, alerts, events ──> metrics of the entry ──> of whom it waits for or fails on ──> logs of who is in trouble ──> submit
+    topology, alerts, events ──> one request that fails ──> metrics of the entry and of whom the trouble leads to,
+    with the log of each that is not as it was ──> submit, once something explains it and nothing points elsewhere
 
 It is no oracle: it answers from the findings that its own questions have shown (`chaosgym.incident.inquiry.learned`), with the
 signatures of the rules agent. What it did is a list of chat messages with tool calls, fit to be imitated.
@@ -8,10 +9,10 @@ signatures of the rules agent. What it did is a list of chat messages with tool 
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from chaosgym.agents.rules import RulesAgent
@@ -33,12 +34,16 @@ INVESTIGATION = (
 )
 """What a model is told that investigates; the fault types come from the taxonomy."""
 
+_ROW = re.compile(r"(?P<indent> +)\S+ -> (?P<to>\S+) .*?(?P<ms>\d+) ms(?P<failed>.* FAILED .*)?")
+"""A call within a trace, as the tool `traces` writes it."""
 _TROUBLE = 0.05
 """Below this, a component is not looked into further."""
 _CHANGES = {"exit": 1.0, "restart": 0.6, "deployment": 0.4, "config_change": 0.4}
 """How much an event in the incident window says for a look at its component."""
+_OFTEN = 4.0
+"""Requests a second from which on a change of their rate says something."""
 _EXPLAINED = 0.5
-"""With a cause this probable, components that nothing points to are left alone."""
+"""A cause this probable explains what those suffer who depend on it."""
 
 
 @dataclass(frozen=True)
@@ -53,94 +58,136 @@ class Transcript:
     """What they cost."""
 
 
+@dataclass
+class _Notes:
+    """What the investigator keeps as it goes."""
+
+    inquiry: Inquiry
+    messages: list[Message]
+    measured: set[str] = field(default_factory=set[str])
+    """Whose metrics it has seen."""
+    read: set[str] = field(default_factory=set[str])
+    """Whose log it has read."""
+    lead: str = ""
+    """Where the requests that it looked at got stuck."""
+
+    def ask(self, why: str, tool: str, arguments: Mapping[str, Any]) -> str:
+        """Say why, ask, and keep the answer; nothing is asked beyond the budget."""
+        budget, cost = self.inquiry.budget, TOOLS[tool].cost if tool in TOOLS else 0
+        if tool in TOOLS and (self.inquiry.calls >= budget.calls or self.inquiry.spent + cost > budget.cost):
+            return ""
+        call = {"type": "function", "function": {"name": tool, "arguments": dict(arguments)}}
+        text = self.inquiry.ask(write_action(tool, arguments)).text
+        told = {"role": "tool", "name": tool, "content": text}
+        self.messages += [{"role": "assistant", "content": why, "tool_calls": [call]}, told]
+        return text
+
+    def seen(self) -> Findings:
+        """The findings that the answers so far contain."""
+        return learned(self.inquiry.evidence, self.inquiry.answered)
+
+
 def investigate(inquiry: Inquiry) -> Transcript:
-    """Ask until nothing points further and something explains it, or the budget is nearly used up, then submit; `inquiry` must be fresh."""
-    messages: list[Message] = [
-        {"role": "system", "content": INVESTIGATION},
-        {"role": "user", "content": inquiry.opening()},
-    ]
-    for why, tool, arguments in _questions(inquiry):
-        messages += _turn(inquiry, why, tool, arguments)
-    diagnosis = _conclude(inquiry)
-    messages += _turn(inquiry, _summary(diagnosis), SUBMIT, diagnosis.model_dump(mode="json"))
-    return Transcript(tuple(messages), diagnosis, inquiry.calls, inquiry.spent)
+    """Ask until nothing points further and something explains it, or the budget is nearly used up, then submit.
+
+    `inquiry` must be fresh.
+    """
+    opening = [{"role": "system", "content": INVESTIGATION}, {"role": "user", "content": inquiry.opening()}]
+    notes = _Notes(inquiry, opening)
+    notes.ask("First, how the application hangs together.", "topology", {})
+    notes.ask("What do users see?", "alerts", {})
+    notes.ask("Did anything change or stop?", "events", {})
+    _follow_a_request(notes)
+    while (step := _next(notes)) is not None:
+        why, tool, component = step
+        if not notes.ask(why, tool, {"component": component}):
+            break
+        (notes.measured if tool == "metrics" else notes.read).add(component)
+    diagnosis = _conclude(notes)
+    notes.ask(_summary(diagnosis), SUBMIT, diagnosis.model_dump(mode="json"))
+    return Transcript(tuple(notes.messages), diagnosis, inquiry.calls, inquiry.spent)
 
 
-def _turn(inquiry: Inquiry, why: str, tool: str, arguments: Mapping[str, Any]) -> list[Message]:
-    call = {"type": "function", "function": {"name": tool, "arguments": dict(arguments)}}
-    reply = inquiry.ask(write_action(tool, arguments))
-    return [{"role": "assistant", "content": why, "tool_calls": [call]}, {"role": "tool", "name": tool, "content": reply.text}]
+def _follow_a_request(notes: _Notes) -> None:
+    """Where users suffer, see how far one of their requests gets."""
+    calls = notes.seen().alert.calls
+    fails = calls.errors.growth > 0.02
+    if fails or calls.p95.ratio(0.01) > 1.5:
+        order, what = ("failing", "fail") if fails else ("slow", "take longer")
+        text = notes.ask(f"Requests {what}. How far does one of them get?", "traces", {"order": order, "limit": 1})
+        notes.lead = _deepest(text, fails)
 
 
-def _questions(inquiry: Inquiry) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Why, which tool, with what; each one is answered before the next is thought of."""
-    first = (
-        ("First, how the application hangs together.", "topology"),
-        ("What do users see?", "alerts"),
-        ("Did anything change or stop?", "events"),
-    )
-    for why, tool in first:
-        if _affords(inquiry, tool):
-            yield why, tool, {}
-    measured: set[str] = set()
-    read: set[str] = set()
-    while True:
-        seen = learned(inquiry.evidence, inquiry.asked)
-        found = _next_to_read(seen, measured - read) or _next_to_measure(inquiry, seen, measured)
-        if found is None or not _affords(inquiry, found[1]):
-            return
-        why, tool, component = found
-        (measured if tool == "metrics" else read).add(component)
-        yield why, tool, {"component": component}
+def _deepest(trace: str, fails: bool) -> str:
+    """Whom the innermost call went to that failed, or that took most of the request; empty when there is none."""
+    rows = [found for line in trace.splitlines() if (found := _ROW.match(line))]
+    longest = max((int(row["ms"]) for row in rows), default=0)
+    stuck = [row for row in rows if (row["failed"] if fails else 2 * int(row["ms"]) >= longest)]
+    return max(stuck, key=lambda row: len(row["indent"]))["to"] if stuck else ""
 
 
-def _affords(inquiry: Inquiry, tool: str) -> bool:
-    budget = inquiry.budget
-    return inquiry.calls < budget.calls and inquiry.spent + TOOLS[tool].cost <= budget.cost
+def _next(notes: _Notes) -> tuple[str, str, str] | None:
+    """Why, which tool, of whom: the log of whoever was measured and is in trouble, else the metrics of who is pointed to."""
+    seen = notes.seen()
+    covered = _covered(notes, seen)
+    return _next_to_read(notes, seen, covered) or _next_to_measure(notes, seen, covered)
 
 
-def _next_to_read(seen: Findings, candidates: set[str]) -> tuple[str, str, str] | None:
-    """Whoever of those already measured is in most trouble, to have its log read."""
-    troubled = [(trouble, name) for name in candidates if (trouble := _trouble(seen, name)) >= _TROUBLE]
+def _next_to_read(notes: _Notes, seen: Findings, covered: set[str]) -> tuple[str, str, str] | None:
+    candidates = notes.measured - notes.read - covered
+    troubled = [(trouble, name) for name in candidates if (trouble := _trouble(notes, seen, name)) >= _TROUBLE]
     if not troubled:
         return None
     _, name = max(troubled)
     return f"{name} is not as it was. What does it say itself?", "logs", name
 
 
-def _next_to_measure(inquiry: Inquiry, seen: Findings, measured: set[str]) -> tuple[str, str, str] | None:
-    """Whoever has not been measured and has most pointing to it; the entry first.
+def _next_to_measure(notes: _Notes, seen: Findings, covered: set[str]) -> tuple[str, str, str] | None:
+    """The entry first, then by how much points to a component.
 
     While nothing explains what was seen, the rest as well, where the budget allows: some trouble never reaches the edge.
     """
-    header = inquiry.evidence.header
-    if header.entry not in measured:
+    header = notes.inquiry.evidence.header
+    if header.entry not in notes.measured:
         return f"Users come in at {header.entry}: is it the one, or one of those it calls?", "metrics", header.entry
-    left = [(name, _pointed(seen, name)) for name in inquiry.evidence.names if name not in measured]
+    left = [(name, _pointed(notes, seen, name)) for name in notes.inquiry.evidence.names if name not in notes.measured | covered]
     name, most = max(left, key=lambda item: item[1], default=("", 0.0))
     if most >= _TROUBLE:
-        return f"Calls, lines or events point to {name}.", "metrics", name
-    if not left or _is_explained(_conclude(inquiry)):
+        return f"Requests get stuck at {name}." if name == notes.lead else f"Calls, lines or events point to {name}.", "metrics", name
+    if not left or covered:
         return None
     return f"Nothing points to {name}, but nothing explains it all yet either.", "metrics", name
 
 
-def _is_explained(diagnosis: Diagnosis) -> bool:
-    return bool(diagnosis.causes) and diagnosis.ranked()[0].probability >= _EXPLAINED
+def _covered(notes: _Notes, seen: Findings) -> set[str]:
+    """Whose trouble a convincing cause explains: its own, and that of all who depend on it, unless they changed themselves.
+
+    Convincing is a cause that is probable enough and whose log was read.
+    """
+    diagnosis = _conclude(notes)
+    if not diagnosis.causes or diagnosis.ranked()[0].probability < _EXPLAINED or diagnosis.ranked()[0].component not in notes.read:
+        return set()
+    cause = diagnosis.ranked()[0].component
+    found = {cause}
+    edges = notes.inquiry.evidence.header.edges
+    while more := {edge.source for edge in edges if edge.target in found} - found:
+        found |= more
+    return found - {event.component for event in seen.events if event.seconds >= 0} | {cause}
 
 
-def _pointed(seen: Findings, name: str) -> float:
-    """How much of what is known speaks for a look at a component that was not measured."""
+def _pointed(notes: _Notes, seen: Findings, name: str) -> float:
+    """How much of what is known, beside its own figures, speaks for a look at a component."""
     calls = (edge.calls for (_, target), edge in seen.signals.edges.items() if target == name)
     changed = (_CHANGES.get(event.name, 0.0) for event in seen.events if event.component == name and event.seconds >= 0)
     told = (0.5 for log in seen.logs if log.peer == name and log.severity in ("warn", "error", "fatal"))
-    return max([*map(_worse, calls), *changed, *told], default=0.0)
+    return max([2.0 * (name == notes.lead), *map(_worse, calls), *changed, *told])  # a lead before all else
 
 
-def _trouble(seen: Findings, name: str) -> float:
+def _trouble(notes: _Notes, seen: Findings, name: str) -> float:
     """How far a measured component is from what it was: 0 is not at all, about 1 is a lot."""
-    component = seen.signals.components[name]
-    return max(_pointed(seen, name), _worse(component.served), _strained(component))
+    component = seen.signals.components.get(name)
+    own = (_worse(component.served), _strained(component)) if component is not None else ()  # its figures may have been cut off
+    return max((_pointed(notes, seen, name), *own))
 
 
 def _worse(calls: CallSignals) -> float:
@@ -148,10 +195,11 @@ def _worse(calls: CallSignals) -> float:
     errors = calls.errors.growth
     slower = calls.p95.ratio(0.01)
     rate = calls.rate.ratio(1.0)
+    often = max(calls.rate) >= _OFTEN
     return max(
         min(1.0, 2 * errors) if errors > 0.01 else 0.0,
         min(0.8, 0.15 * (slower - 1.5)) if slower > 1.5 else 0.0,
-        0.5 if rate < 0.4 or rate > 2.5 else 0.0,
+        0.3 if often and (rate < 0.25 or rate > 3.0) else 0.0,
     )
 
 
@@ -172,11 +220,11 @@ def _strained(component: ComponentSignals) -> float:
     return 0.6 * any(short)
 
 
-def _conclude(inquiry: Inquiry) -> Diagnosis:
+def _conclude(notes: _Notes) -> Diagnosis:
     """What the signatures make of everything that was learned."""
-    seen = learned(inquiry.evidence, inquiry.asked)
-    known = Incident(compact="", readable="", handles={}, components=inquiry.evidence.names, alert="", findings=seen)
-    return Diagnosis.model_validate(json.loads(RulesAgent().diagnose([known])[0]))
+    names = notes.inquiry.evidence.names
+    known = Incident(compact="", readable="", handles={}, components=names, alert="", findings=notes.seen())
+    return Diagnosis.model_validate_json(RulesAgent().diagnose([known])[0])
 
 
 def _summary(diagnosis: Diagnosis) -> str:

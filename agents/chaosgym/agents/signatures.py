@@ -79,7 +79,8 @@ def busy(x: Suspect) -> float:
 def slow_release(x: Suspect) -> float:
     """It burns CPU in its requests, since a version went out."""
     works = max(_burns(x), _ramp(x.signals.cpu.ratio(0.01), 1.6, 3.0))
-    return _serves(x) * x.happened("deployment") * works * (0.7 + 0.3 * _slow_itself(x)) * _ramp(x.signals.served.p50.growth, 0.005, 0.03)
+    late = max(_ramp(x.signals.served.p50.growth, 0.005, 0.03), _ramp(x.failing("timeout"), 0.05, 0.3))
+    return _serves(x) * x.happened("deployment") * works * (0.7 + 0.3 * _slow_itself(x)) * late
 
 
 def _slow_itself(x: Suspect) -> float:
@@ -128,6 +129,7 @@ def deadlock(x: Suspect) -> float:
     """Requests come in and do not go out again, while it goes on measuring itself."""
     held = _ramp(x.signals.active.growth, 1, 3)
     quick = 1 - _ramp(x.signals.served.p50.growth, 0.1, 0.3)  # what does come out was not kept waiting
+    quick *= 1 - 0.8 * _burns(x)  # nor does it wait with all its might
     return held * _fell(x.signals.served.rate) * quick * (0.7 + 0.3 * x.happened("deployment")) * (1 - _silent(x))
 
 

@@ -1,6 +1,7 @@
 """A Case: one incident with its truth, ready to be asked about, and where cases come from.
 
-Recorded episodes (`Recordings`) answer from memory; live ones (`chaosgym.envs.live`) are made on demand.
+Recorded episodes (`Recordings`) answer from memory; live ones (`chaosgym.envs.live`) are made on demand. What is shown of an
+incident differs by environment: `CaseSource` gives a `Case` (a report) or a `chaosgym.envs.dossier.Dossier` (questions).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -22,9 +23,11 @@ from chaosgym.incident.report import render_incident
 from chaosgym.rewards import Score, score
 from chaosgym.truth import Truth, read_truth
 
-__all__ = ["Case", "CaseSource", "Recordings", "Rendering", "View"]
+__all__ = ["Case", "CaseSource", "Recordings", "Rendering", "ScorableEpisodes", "View", "check_source", "make_case", "open_case"]
 
 Rendering = Literal["compact", "readable"]
+T_co = TypeVar("T_co", covariant=True)
+_SANDBOXES = ("local",)
 
 _VIEWS_KEPT = 16_384
 """Texts kept in memory, about 5 KB each."""
@@ -77,10 +80,25 @@ def make_case(findings: Findings, episode: Episode, truth: Truth, seed: int, vie
     )
 
 
-class CaseSource(Protocol):
+def open_case(episode: Episode, truth: Truth, seed: int, view: View) -> Case:
+    """Read and measure an episode, then render it."""
+    return make_case(analyse(episode), episode, truth, seed, view)
+
+
+def check_source(episodes: Path | str | None, sandbox: str | None, render_mode: str | None) -> None:
+    """What all environments ask of their arguments. Raises InputError that names the one that cannot be."""
+    if (episodes is None) == (sandbox is None):
+        raise InputError(f"pass episodes=DIR to replay or sandbox='local' to run live, one of them (got {episodes!r} and {sandbox!r})")
+    if sandbox is not None and sandbox not in _SANDBOXES:
+        raise InputError(f"unknown sandbox {sandbox!r}; known: {', '.join(_SANDBOXES)}")
+    if render_mode not in (None, "ansi"):
+        raise InputError(f"unknown render_mode {render_mode!r}; known: 'ansi' and None")
+
+
+class CaseSource(Protocol[T_co]):
     """Where an environment gets its next case from."""
 
-    def draw(self, rng: np.random.Generator, options: Mapping[str, Any]) -> Case:
+    def draw(self, rng: np.random.Generator, options: Mapping[str, Any]) -> T_co:
         """The next case, a function of `rng` and `options` alone where cases are recorded."""
         ...
 
@@ -89,12 +107,11 @@ class CaseSource(Protocol):
         ...
 
 
-class Recordings:
-    """The scorable episodes of a folder and split, each in several renderings (other handles, other order)."""
+class ScorableEpisodes:
+    """The episodes of a folder and split that an answer can be scored on, with their truths; telemetry is not read yet."""
 
-    def __init__(self, folder: Path | str, split: str | None, view: View, variants: int) -> None:
-        """Read headers and truths now, telemetry on first use. Raises InputError when nothing is left to ask about."""
-        self._view, self._variants = view, variants
+    def __init__(self, folder: Path | str, split: str | None) -> None:
+        """Read headers and truths. Raises InputError when nothing is left to ask about."""
         self._episodes: list[tuple[Episode, Truth]] = []
         paths = list_episodes(folder)
         for path in paths:
@@ -107,6 +124,30 @@ class Recordings:
                 "or pass another split (None takes all)"
             )
         self._index = {episode.header.id: i for i, (episode, _) in enumerate(self._episodes)}
+
+    def __len__(self) -> int:
+        return len(self._episodes)
+
+    def __getitem__(self, index: int) -> tuple[Episode, Truth]:
+        return self._episodes[index]
+
+    def pick(self, rng: np.random.Generator, options: Mapping[str, Any]) -> int:
+        """The index of any episode alike, or of the one whose id `options["episode"]` gives. Raises InputError for another id."""
+        wanted = options.get("episode")
+        if wanted is None:
+            return int(rng.integers(len(self._episodes)))
+        if str(wanted) not in self._index:
+            raise InputError(f"options['episode']: no episode {str(wanted)!r} here; `chaosgym episodes list` names them")
+        return self._index[str(wanted)]
+
+
+class Recordings:
+    """The scorable episodes of a folder and split, each in several renderings (other handles, other order)."""
+
+    def __init__(self, folder: Path | str, split: str | None, view: View, variants: int) -> None:
+        """Read headers and truths now, telemetry on first use. Raises InputError when nothing is left to ask about."""
+        self._view, self._variants = view, variants
+        self._episodes = ScorableEpisodes(folder, split)
         self._findings: dict[int, Findings] = {}
         self._cases: OrderedDict[tuple[int, int], Case] = OrderedDict()
 
@@ -115,19 +156,13 @@ class Recordings:
 
     def draw(self, rng: np.random.Generator, options: Mapping[str, Any]) -> Case:
         """Any episode alike, or the one whose id `options["episode"]` gives."""
-        wanted = options.get("episode")
-        index = int(rng.integers(len(self._episodes))) if wanted is None else self._find(str(wanted))
+        index = self._episodes.pick(rng, options)
         return self._case(index, int(rng.integers(self._variants)))
 
     def close(self) -> None:
         """Forget everything compiled."""
         self._cases.clear()
         self._findings.clear()
-
-    def _find(self, episode: str) -> int:
-        if episode not in self._index:
-            raise InputError(f"options['episode']: no episode {episode!r} here; `chaosgym episodes list` names them")
-        return self._index[episode]
 
     def _case(self, index: int, variant: int) -> Case:
         case = self._cases.get((index, variant))

@@ -4,35 +4,37 @@ from __future__ import annotations
 
 import tempfile
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from chaosgym.envs.case import Case, View, make_case
-from chaosgym.episode import read_episode
+from chaosgym.episode import Episode, read_episode
 from chaosgym.errors import InfrastructureError, InputError, PrerequisiteError
-from chaosgym.incident.analysis import analyse
 from chaosgym.scenarios import find_scenarios, load_app
-from chaosgym.truth import read_truth
+from chaosgym.truth import Truth, read_truth
 
 if TYPE_CHECKING:
     from chaosgym.recording.pool import LocalPool, Recorded
 
 __all__ = ["LiveCases"]
 
+T = TypeVar("T")
 ATTEMPTS = 5
 """Runs until one can be scored; an unscorable or invisible one is drawn again with another scenario and seed."""
 
 
-class LiveCases:
+class LiveCases(Generic[T]):
     """Runs scenarios that match a glob, one sandbox of its own, started on first use."""
 
-    def __init__(self, scenarios: str, split: str | None, view: View) -> None:
-        """Find the scenarios. Raises InputError when none matches."""
-        self._view = view
+    def __init__(self, scenarios: str, split: str | None, make: Callable[[Episode, Truth, int], T]) -> None:
+        """Find the scenarios; `make` turns an episode, its truth and a seed into a case and keeps nothing of the episode's folder.
+
+        Raises InputError when no scenario matches.
+        """
+        self._make = make
         self._scenarios = [s for s in find_scenarios(scenarios) if split in (None, s.metadata.split)]
         if not self._scenarios:
             raise InputError(f"no scenario matches {scenarios!r} in split {split!r}; `chaosgym scenario list` names them")
@@ -41,7 +43,7 @@ class LiveCases:
         self._pool: LocalPool | None = None
         self._closer = weakref.finalize(self, self._open.close)
 
-    def draw(self, rng: np.random.Generator, options: Mapping[str, Any]) -> Case:
+    def draw(self, rng: np.random.Generator, options: Mapping[str, Any]) -> T:
         """Run until an episode can be scored. Raises InfrastructureError after `ATTEMPTS` that could not be."""
         reasons: list[str] = []
         for _ in range(ATTEMPTS):
@@ -75,6 +77,5 @@ class LiveCases:
             self._pool = self._open.enter_context(LocalPool(1))
         return self._pool
 
-    def _read(self, recorded: Recorded, variant: int) -> Case:
-        episode = read_episode(recorded.path)
-        return make_case(analyse(episode), episode, read_truth(recorded.path), variant, self._view)
+    def _read(self, recorded: Recorded, variant: int) -> T:
+        return self._make(read_episode(recorded.path), read_truth(recorded.path), variant)

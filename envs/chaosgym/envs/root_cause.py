@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import string
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -17,7 +18,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Text
 
-from chaosgym.envs.case import Case, CaseSource, Recordings, Rendering, View
+from chaosgym.envs.case import Case, CaseSource, Recordings, Rendering, View, check_source, open_case
 from chaosgym.envs.live import LiveCases
 from chaosgym.errors import InputError
 from chaosgym.rewards import Score
@@ -27,7 +28,6 @@ __all__ = ["RootCauseEnv"]
 CHARACTERS = frozenset(string.printable) - frozenset("\x0b\x0c\r") | frozenset("äöüÄÖÜßéèáàçñ§°±×÷·…–—→←≥≤≠µ‘’“”«»€")
 """What texts are made of; anything else in a report is shown as `?`."""
 MAX_ACTION = 4096
-_SANDBOXES = ("local",)
 
 
 class RootCauseEnv(gymnasium.Env[str, str]):
@@ -62,13 +62,16 @@ class RootCauseEnv(gymnasium.Env[str, str]):
         Raises:
             InputError: Nothing to replay or run, or an argument that cannot be.
         """
-        _check(episodes, sandbox, rendering, variants, render_mode)
+        check_source(episodes, sandbox, render_mode)
+        _check(rendering, variants)
         self.render_mode = render_mode
         self.observation_space = Text(40 * budget + 2048, min_length=0, charset=CHARACTERS)
         self.action_space = Text(MAX_ACTION, min_length=0, charset=CHARACTERS)
         view = View(rendering, budget, CHARACTERS, self.observation_space.max_length)
         self._live = sandbox is not None
-        self._cases: CaseSource = LiveCases(scenarios, split, view) if episodes is None else Recordings(episodes, split, view, variants)
+        self._cases: CaseSource[Case] = (
+            LiveCases(scenarios, split, partial(open_case, view=view)) if episodes is None else Recordings(episodes, split, view, variants)
+        )
         self._case: Case | None = None
         self._answer: str | None = None
         self._score = Score(None)
@@ -121,14 +124,8 @@ class RootCauseEnv(gymnasium.Env[str, str]):
         self._cases.close()
 
 
-def _check(episodes: str | Path | None, sandbox: str | None, rendering: str, variants: int, render_mode: str | None) -> None:
-    if (episodes is None) == (sandbox is None):
-        raise InputError(f"pass episodes=DIR to replay or sandbox='local' to run live, one of them (got {episodes!r} and {sandbox!r})")
-    if sandbox is not None and sandbox not in _SANDBOXES:
-        raise InputError(f"unknown sandbox {sandbox!r}; known: {', '.join(_SANDBOXES)}")
+def _check(rendering: str, variants: int) -> None:
     if rendering not in get_args(Rendering):
         raise InputError(f"unknown rendering {rendering!r}; known: {', '.join(get_args(Rendering))}")
     if variants < 1:
         raise InputError(f"variants={variants}: at least 1 rendering of each episode is needed")
-    if render_mode not in (None, "ansi"):
-        raise InputError(f"unknown render_mode {render_mode!r}; known: 'ansi' and None")

@@ -14,10 +14,11 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import concatenate, iterate
 
+from chaosgym.envs.investigate import InvestigateEnv
 from chaosgym.envs.root_cause import RootCauseEnv
 from chaosgym.errors import InputError
 
-__all__ = ["ThreadedVectorEnv", "make_root_cause_vec"]
+__all__ = ["ThreadedVectorEnv", "make_investigate_vec", "make_root_cause_vec"]
 
 Env = gymnasium.Env[Any, Any]
 
@@ -126,3 +127,8 @@ def _mask(mask: Any, count: int) -> npt.NDArray[np.bool_]:
 def make_root_cause_vec(num_envs: int, **arguments: Any) -> ThreadedVectorEnv:
     """`num_envs` environments alike, for `gymnasium.make_vec`; `arguments` as of `RootCauseEnv`."""
     return ThreadedVectorEnv([lambda: RootCauseEnv(**arguments)] * num_envs)
+
+
+def make_investigate_vec(num_envs: int, **arguments: Any) -> ThreadedVectorEnv:
+    """`num_envs` environments alike, for `gymnasium.make_vec`; `arguments` as of `InvestigateEnv`."""
+    return ThreadedVectorEnv([lambda: InvestigateEnv(**arguments)] * num_envs)

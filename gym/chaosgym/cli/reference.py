@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from typer.testing import CliRunner
 
 from chaosgym.cli.program import make_program
-from chaosgym.training.config import GrpoConfig, PretrainConfig, SftConfig
+from chaosgym.training.config import GrpoConfig, PpoConfig, PretrainConfig, SftConfig
 
 __all__ = ["main", "render"]
 
@@ -20,6 +20,7 @@ _CONFIGS: dict[tuple[str, ...], type[BaseModel]] = {
     ("train", "pretrain"): PretrainConfig,
     ("train", "sft"): SftConfig,
     ("train", "grpo"): GrpoConfig,
+    ("train", "ppo"): PpoConfig,
 }
 
 _HEAD = """# Command line

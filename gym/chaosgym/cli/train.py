@@ -59,6 +59,18 @@ def grpo(config: _Config, resume: _Resume = False, as_json: JsonOption = False) 
     _report(train(settings, resume=resume), as_json)
 
 
+@group.command("ppo", epilog="Example: chaosgym train ppo --config ppo.yaml --resume")
+def ppo(config: _Config, resume: _Resume = False, as_json: JsonOption = False) -> None:
+    """Improve a model by reinforcement learning with a value head (PPO) on recorded episodes of the split `train`."""
+    from chaosgym.training.config import PpoConfig, read_config
+
+    settings = read_config(config, PpoConfig)
+    from chaosgym.training.ppo import ppo as train
+
+    _show_training()
+    _report(train(settings, resume=resume), as_json)
+
+
 def _report(summary: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(dict(summary))

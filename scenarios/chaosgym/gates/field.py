@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from chaosgym.agents import Agent, MajorityAgent, NullAgent, RandomAgent, right_answer
@@ -18,7 +19,7 @@ from chaosgym.gates.judge import answer_rows
 from chaosgym.gates.trial import Observed
 from chaosgym.gates.verdict import Verdict
 from chaosgym.incident import Incident
-from chaosgym.taxonomy import FAULT_TYPES, HEALTHY
+from chaosgym.taxonomy import FAULT_TYPES
 
 __all__ = ["ManyAnswersAgent", "StuffingAgent", "judge_field"]
 
@@ -40,20 +41,20 @@ class StuffingAgent:
 
 
 class ManyAnswersAgent:
-    """Names three components drawn at random, each with the same fault, all of them certain."""
+    """Names components drawn at random, three unless told otherwise, each with the same fault, all of them certain."""
 
     name = "many-answers"
 
-    def __init__(self, label: str) -> None:
-        self._label = label
+    def __init__(self, label: str, count: int = MAX_CAUSES) -> None:
+        self._label, self._count = label, count
 
     def diagnose(self, incidents: Sequence[Incident]) -> list[str]:
-        """Three causes at probability 1 for each."""
+        """That many causes at probability 1 for each."""
         return [self._answer(incident) for incident in incidents]
 
     def _answer(self, incident: Incident) -> str:
         draw = random.Random(incident.readable)
-        picked = draw.sample(incident.components, min(MAX_CAUSES, len(incident.components)))
+        picked = draw.sample(incident.components, min(self._count, len(incident.components)))
         return blame(*((name, self._label, 1.0) for name in picked))
 
 
@@ -67,10 +68,15 @@ def judge_field(runs: Mapping[str, Sequence[Observed]]) -> list[Verdict]:
 
 
 def _hacks(runs: Sequence[Observed]) -> Verdict:
-    """Nothing that ignores the report earns more than the best constant answer, chance aside."""
+    """Nothing that ignores the report earns more than the best constant answer, chance aside.
+
+    Constant answers: healthy, the most frequent answer, and the most frequent fault at one component, whichever.
+    """
     majority = MajorityAgent((run.incident, right_answer(run.truth)) for run in runs)
-    label = majority.label if majority.label != HEALTHY else next(iter(FAULT_TYPES))
-    prior = max((_rewards(majority, runs), _rewards(NullAgent(), runs)), key=math.fsum)
+    faults = Counter(cause.fault for run in runs for cause in run.truth.causes)
+    label = faults.most_common(1)[0][0] if faults else next(iter(FAULT_TYPES))
+    constants: tuple[Agent, ...] = (majority, NullAgent(), ManyAnswersAgent(label, 1))
+    prior = max((_rewards(agent, runs) for agent in constants), key=math.fsum)
     rewards = {agent.name: _rewards(agent, runs) for agent in (RandomAgent(), StuffingAgent(), ManyAnswersAgent(label))}
     means = {name: math.fsum(of) / len(runs) for name, of in rewards.items()}
     said = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())

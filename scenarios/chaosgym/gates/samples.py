@@ -5,6 +5,7 @@ The same numbers of a twin, in which nothing was broken, or of another dose are 
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from chaosgym.faults.base import Symptom
 from chaosgym.telemetry.calls import EDGE
 from chaosgym.telemetry.gauges import read_gauges
 
-__all__ = ["Samples", "failures", "shift_probability", "symptom_samples"]
+__all__ = ["Samples", "failures", "log_samples", "shift_probability", "symptom_samples"]
 
 pc: Any = pyarrow.compute  # its functions are made at run time, unseen by type checkers
 
@@ -25,6 +26,7 @@ _GAUGES: dict[str, tuple[str, ...]] = {
     "cpu": ("process.cpu.utilization",),
     "memory": ("redis.memory.used", "process.memory.usage"),
     "files": ("process.unix.file_descriptor.count",),
+    "threads": ("process.thread.count",),
     "connections": ("postgresql.database.locks.waiting", "postgresql.backends", "redis.clients.connected"),
 }
 _BIN = 100_000_000
@@ -49,7 +51,7 @@ class Samples(NamedTuple):
 
 def symptom_samples(symptom: Symptom, name: str, episode: Episode) -> list[Samples]:
     """Series that the symptom may move, of the component `name`; none for log lines and silence, which are seen or not."""
-    if symptom.signal in ("log", "down"):
+    if symptom.signal in ("log", "down", "evictions"):
         return []
     if symptom.signal in _GAUGES:
         return _gauge_samples(symptom, name, episode)
@@ -63,6 +65,19 @@ def symptom_samples(symptom: Symptom, name: str, episode: Episode) -> list[Sampl
     bins = np.arange(window.start, window.end, _BIN)
     counts = np.histogram(spans["start_time_unix_nano"].to_numpy(), bins)[0].astype(np.float64)
     return [Samples("rate", bins[:-1], counts)]
+
+
+def log_samples(symptom: Symptom, name: str, episode: Episode) -> Samples:
+    """How many lines a tenth of a second match the symptom: for what a noisy twin logs as well, but less."""
+    header = episode.header
+    callers = [edge.source for edge in header.edges if edge.target == name]
+    where = {"component": [name], "callers": callers, "edge": [header.entry]}[symptom.where]
+    logs = episode.tables["logs"]
+    mine = logs.filter(pc.is_in(logs["service_name"], pa.array(where, pa.string())))
+    match = re.compile(symptom.pattern, re.IGNORECASE).search
+    times = [t for t, body in zip(mine["time_unix_nano"].to_pylist(), mine["body"].to_pylist(), strict=True) if match(body or "")]
+    bins = np.arange(header.incident.start, header.incident.end, _BIN)
+    return Samples("log", bins[:-1], np.histogram(times, bins)[0].astype(np.float64))
 
 
 def _gauge_samples(symptom: Symptom, name: str, episode: Episode) -> list[Samples]:

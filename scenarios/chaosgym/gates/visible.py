@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from chaosgym.faults import make_fault
 from chaosgym.faults.base import Symptom
-from chaosgym.gates.samples import shift_probability, symptom_samples
+from chaosgym.gates.samples import log_samples, shift_probability, symptom_samples
 from chaosgym.gates.share import falls_short
 from chaosgym.gates.trial import Observed, Trial
 from chaosgym.gates.verdict import Verdict
@@ -41,12 +41,20 @@ def shown_symptoms(causes: Sequence[TrueCause], broken: Observed, twin: Observed
             key = symptom_key(symptom)
             if key not in noticed:
                 continue
-            before, after = ({s.name: s.values for s in symptom_samples(symptom, cause.component, run.episode)} for run in (twin, broken))
-            up = symptom.direction == "up"
-            tested = [shift_probability(before[name], after[name], up=up) for name in after if name in before]
-            if min(tested) < SIGNIFICANT if tested else key not in beside:
+            tested = _tested(symptom, cause.component, broken, twin)
+            unheard_of = symptom.signal == "log" and key not in beside
+            if unheard_of or (min(tested) < SIGNIFICANT if tested else key not in beside):
                 found.append(key)
     return found
+
+
+def _tested(symptom: Symptom, component: str, broken: Observed, twin: Observed) -> list[float]:
+    """One-sided p of each series that the symptom may move."""
+    if symptom.signal == "log":
+        quiet, loud = (log_samples(symptom, component, run.episode).values for run in (twin, broken))
+        return [shift_probability(quiet, loud, up=True)]
+    before, after = ({s.name: s.values for s in symptom_samples(symptom, component, run.episode)} for run in (twin, broken))
+    return [shift_probability(before[name], after[name], up=symptom.direction == "up") for name in after if name in before]
 
 
 def symptom_key(symptom: Symptom) -> str:
