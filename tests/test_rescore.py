@@ -42,7 +42,7 @@ RIGHT, NEAR, WRONG, NOTHING = answer("billing"), answer("billing", "process.hang
 def rollout(step: int, text: str, episode: str = "e1", **changes: Any) -> Rollout:
     """As the present reward would have it."""
     found = score(text, TRUTH, NAMES)
-    values = {"reward": found.total, "terms": found.terms, **changes}
+    values: dict[str, Any] = {"reward": found.total, "terms": found.terms, **changes}
     return Rollout(step=step, episode=episode, seed=7, text=text, answer=text, **values)
 
 
@@ -50,11 +50,10 @@ def rollout(step: int, text: str, episode: str = "e1", **changes: Any) -> Rollou
 def episodes(tmp_path: Path) -> Path:
     """Two episodes, the second of which turned out to show nothing."""
     folder = tmp_path / "episodes"
-    window = {"baseline": Window(0, 1), "incident": Window(2, 3)}
     for number, visible in ((1, True), (2, False)):
         header = EpisodeHeader(
             id=f"e{number}", entry="front", components=tuple(ComponentInfo(name=name, kind="service") for name in NAMES),
-            edges=(EdgeInfo(source="front", target="billing"),), **window,
+            edges=(EdgeInfo(source="front", target="billing"),), baseline=Window(0, 1), incident=Window(2, 3),
         )
         write_episode(folder, header, TelemetryBuffer().tables(), TRUTH.model_copy(update={"visible": visible}))
     return folder

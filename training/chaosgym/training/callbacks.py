@@ -24,7 +24,7 @@ __all__ = ["Clock", "FiniteLoss", "Guard", "Metrics", "TrainingStopped", "quiet"
 _log = logging.getLogger(__name__)
 _SAID = (
     ("loss", "loss"), ("mean_token_accuracy", "token accuracy"), ("reward", "reward"), ("term/component", "component"),
-    ("term/fault", "fault"),
+    ("term/fault", "fault"), ("explained_variance", "explained variance"),
 )
 
 

@@ -3,7 +3,9 @@
     Training                 what every command shares: model, episodes, output, steps, rates
     ├── PretrainConfig       reads reports; makes a nano model from nothing
     ├── SftConfig            answers them
-    └── GrpoConfig           answers them better
+    └── Reinforcement        what both of these share: answers that are sampled and scored
+        ├── GrpoConfig       answers them better; an answer is compared with others to the same incident
+        └── PpoConfig        answers them better; an answer is compared with what a value head expected
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from pydantic import Field, model_validator
 
 from chaosgym.document import Strict, read_document
 
-__all__ = ["GrpoConfig", "Lora", "NanoShape", "PretrainConfig", "SftConfig", "Training", "read_config"]
+__all__ = [
+    "GrpoConfig", "Lora", "NanoShape", "PpoConfig", "PretrainConfig", "Reinforcement", "SftConfig", "Training", "read_config",
+]
 
 NANO = "nano"
 C = TypeVar("C", bound="Training")
@@ -118,17 +122,16 @@ class SftConfig(Training):
     steps: Annotated[int, Field(ge=1)] = 200
 
 
-class GrpoConfig(Training):
-    """Reinforcement learning on the reward: several answers per incident, the better ones become likelier.
+class Reinforcement(Training):
+    """Shared by GRPO and PPO.
 
     `model` is a folder that `sft` wrote, or a hub id: there must be something to improve.
     """
 
-    steps: Annotated[int, Field(ge=1)] = 60
     batch_size: Annotated[int, Field(ge=2)] = 64
     """Answers per update: incidents times generations."""
     generations: Annotated[int, Field(ge=2, le=64)] = 8
-    """Answers per incident; they are compared with each other."""
+    """Answers per incident."""
     temperature: Annotated[float, Field(gt=0, le=2)] = 0.7
     """Of sampling; at 1 a small model spends its answers on nonsense that it would never say greedily."""
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-4
@@ -143,14 +146,55 @@ class GrpoConfig(Training):
     """Compute a prompt once for all its answers; by default where the model attends to all before it, on a CPU."""
     patience: Annotated[int, Field(ge=1)] = 20
     """Steps without any difference in reward, or without a readable answer, after which training stops."""
+    rollout_megabytes: Annotated[float, Field(ge=0)] = 64
+    """Size of rollouts.jsonl, which `chaosgym rescore` reads; when it is full, every second step in it goes. 0 keeps none."""
 
     @model_validator(mode="after")
-    def _groups(self) -> GrpoConfig:
+    def _groups(self) -> Reinforcement:
         if self.micro % self.generations:
             raise ValueError(f"generations {self.generations} does not divide {self.micro}, the answers in memory at a time")
         if self.model == NANO:
             raise ValueError("model 'nano' knows nothing yet: run `chaosgym train sft` first and name its model folder")
         return self
+
+
+class GrpoConfig(Reinforcement):
+    """Reinforcement learning on the reward: several answers per incident, the better ones become likelier.
+
+    `model` is a folder that `sft` wrote, or a hub id: there must be something to improve.
+    """
+
+    steps: Annotated[int, Field(ge=1)] = 60
+    generations: Annotated[int, Field(ge=2, le=64)] = 8
+    """Answers per incident; they are compared with each other."""
+
+
+class PpoConfig(Reinforcement):
+    """Reinforcement learning on the reward: a value head learns what to expect, and what turns out better becomes likelier.
+
+    `model` is a folder that `sft` wrote, or a hub id: there must be something to improve. The value head of a model that
+    `ppo` wrote is taken over.
+    """
+
+    steps: Annotated[int, Field(ge=1)] = 120
+    generations: Annotated[int, Field(ge=2, le=64)] = 4
+    """Answers per incident; unlike in GRPO they are not compared with each other."""
+    epochs: Annotated[int, Field(ge=1, le=64)] = 2
+    """Updates from each batch of answers."""
+    policy_clip: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """How far the probability of a token may move, as a ratio, before it teaches nothing until the next batch of answers."""
+    value_clip: Annotated[float, Field(gt=0)] = 0.2
+    """How far a value may move, in units of reward, before it teaches nothing until the next batch of answers."""
+    value_learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-2
+    """Of the value head, which starts from nothing; until it tells easy incidents from hard ones, hard ones teach nothing but doubt."""
+    value_weight: Annotated[float, Field(gt=0)] = 0.1
+    """Of the value loss beside the policy loss."""
+    discount: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Worth of a reward one token later (gamma)."""
+    gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """Advantages from what came of it (1), from the value one token later (0), or between."""
+    whiten: bool = True
+    """Shift and scale the advantages of a batch to mean 0 and deviation 1."""
 
 
 def read_config(path: str | Path, kind: type[C]) -> C:

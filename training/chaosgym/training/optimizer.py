@@ -20,18 +20,17 @@ __all__ = ["MuonAdamW", "Schedule", "make_optimizer", "make_schedule"]
 class MuonAdamW(torch.optim.Optimizer):
     """Steps two optimizers as one; `param_groups` are those of both, so that schedules and checkpoints see all."""
 
-    def __init__(self, matrices: list[nn.Parameter], others: list[nn.Parameter], muon_rate: float, adam_rate: float) -> None:
-        """`matrices` must be two-dimensional."""
+    def __init__(self, matrices: list[nn.Parameter], others: list[dict[str, Any]], muon_rate: float) -> None:
+        """`matrices` must be two-dimensional; `others` are parameter groups for AdamW."""
         muon = torch.optim.Muon(matrices, lr=muon_rate, weight_decay=0.01, adjust_lr_fn="original")
-        adam = torch.optim.AdamW(others, lr=adam_rate, betas=(0.9, 0.95), weight_decay=0.0)
-        self._parts: tuple[torch.optim.Optimizer, ...] = (muon, adam)
+        self._parts: tuple[torch.optim.Optimizer, ...] = (muon, _adamw(others))
         super().__init__([group for part in self._parts for group in part.param_groups], {})
         self._share()
 
     def _share(self) -> None:
         """Let the parts step with our groups, which a schedule changes, and with our state, which a checkpoint holds."""
         muon, adam = self._parts
-        muon.param_groups, adam.param_groups = self.param_groups[:-1], self.param_groups[-1:]
+        muon.param_groups, adam.param_groups = self.param_groups[:1], self.param_groups[1:]
         muon.state = adam.state = self.state
 
     @torch.no_grad()
@@ -81,14 +80,23 @@ class Schedule:
         return self.seconds is not None and self.elapsed >= self.seconds
 
 
-def make_optimizer(model: nn.Module, muon_rate: float, adam_rate: float) -> torch.optim.Optimizer:
-    """The optimizer for `model`'s trainable parameters; plain AdamW when `muon_rate` is 0 or nothing is a matrix."""
+def make_optimizer(model: nn.Module, muon_rate: float, adam_rate: float, value_rate: float | None = None) -> torch.optim.Optimizer:
+    """The optimizer for `model`'s trainable parameters; plain AdamW when `muon_rate` is 0 or nothing is a matrix.
+
+    A value head is AdamW's, with a rate of its own where `value_rate` is given.
+    """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    matrices = [p for name, p in named if p.ndim == 2 and not any(word in name for word in ("embed", "lm_head"))]
-    if not muon_rate or not matrices:
-        return torch.optim.AdamW([p for _, p in named], lr=adam_rate, betas=(0.9, 0.95), weight_decay=0.0)
-    chosen = {id(p) for p in matrices}
-    return MuonAdamW(matrices, [p for _, p in named if id(p) not in chosen], muon_rate, adam_rate)
+    head = [p for name, p in named if "value_head" in name]
+    matrices = [p for name, p in named if p.ndim == 2 and not any(word in name for word in ("embed", "lm_head", "value_head"))]
+    chosen = {id(p) for p in (*head, *(matrices if muon_rate else ()))}
+    others: list[dict[str, Any]] = [{"params": [p for _, p in named if id(p) not in chosen], "lr": adam_rate}]
+    if head:
+        others.append({"params": head, "lr": value_rate or adam_rate})
+    return MuonAdamW(matrices, others, muon_rate) if muon_rate and matrices else _adamw(others)
+
+
+def _adamw(groups: list[dict[str, Any]]) -> torch.optim.AdamW:
+    return torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0)
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, schedule: Schedule) -> LambdaLR:

@@ -13,6 +13,7 @@ first token too, and the model is called in TRL's own way. The numbers are the s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -141,4 +142,8 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             blocks = values[:, -packed.rows.size(1) * (logits_to_keep + 1) :].unflatten(1, (-1, logits_to_keep + 1))
             return blocks[:, :, 1:].flatten(0, 1)[order]
 
+        self._unpacked(by_row)
         return by_row(outputs.log_probs), by_row(outputs.entropy) if compute_entropy else None, None
+
+    def _unpacked(self, by_row: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """For subclasses that read more of a packed pass than TRL does: `by_row` maps (U, S - 1) to (B, T)."""

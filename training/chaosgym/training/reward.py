@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from chaosgym.agents.prompt import PromptFormat
 from chaosgym.rewards import WEIGHTS, score
 from chaosgym.training.callbacks import Guard
+from chaosgym.training.rollouts import Rollout, RolloutFile
 from chaosgym.training.tasks import Task
 
 __all__ = ["Judge", "Variance"]
@@ -38,6 +39,8 @@ class Judge:
         """Answers without a readable diagnosis since the last reset, by scenario."""
         self.answers: Counter[str] = Counter()
         """Answers since the last reset, by scenario."""
+        self.kept: RolloutFile | None = None
+        """Where answers given in training go."""
 
     @staticmethod
     def key(task: Task) -> str:
@@ -49,23 +52,27 @@ class Judge:
         self._tasks.update({self.key(task): task for task in tasks})
 
     def __call__(
-        self, completions: Sequence[Any], task: Sequence[str], log_metric: Callable[[str, float], None] | None = None, **columns: Any
+        self, completions: Sequence[Any], task: Sequence[str], log_metric: Callable[[str, float], None] | None = None,
+        trainer_state: Any = None, **columns: Any,
     ) -> list[float | None]:
         """One reward per completion; None where the episode may not be scored."""
-        sums: Counter[str] = Counter()
-        totals: list[float | None] = []
-        for completion, key in zip(completions, task, strict=True):
-            known = self._tasks[key]
-            text = completion if isinstance(completion, str) else completion[0]["content"]
-            result = score(self._form.read(text, known.incident), known.source.truth, known.incident.components)
-            totals.append(result.total)
-            sums.update(result.terms)
-            self.answers[known.source.truth.scenario] += 1
-            self.unreadable[known.source.truth.scenario] += result.terms.get("format", 1.0) == 0.0
+        step = 0 if trainer_state is None else trainer_state.global_step
+        texts = [completion if isinstance(completion, str) else completion[0]["content"] for completion in completions]
+        rollouts = [self._rollout(step, text, self._tasks[key]) for text, key in zip(texts, task, strict=True)]
         if log_metric is not None:
             for term in WEIGHTS:
-                log_metric(f"term/{term}", sums[term] / max(1, len(totals)))
-        return totals
+                log_metric(f"term/{term}", sum(rollout.terms.get(term, 0.0) for rollout in rollouts) / max(1, len(rollouts)))
+        if self.kept is not None and trainer_state is not None:
+            self.kept.add(rollouts)
+        return [rollout.reward for rollout in rollouts]
+
+    def _rollout(self, step: int, text: str, task: Task) -> Rollout:
+        """Score one answer and count it."""
+        answer, truth = self._form.read(text, task.incident), task.source.truth
+        result = score(answer, truth, task.incident.components)
+        self.answers[truth.scenario] += 1
+        self.unreadable[truth.scenario] += result.terms.get("format", 1.0) == 0.0
+        return Rollout(step, task.source.id, task.seed, text, answer, result.total, result.terms)
 
     def rewards(self, trainer: Any, tasks: Sequence[Task], each: int, batch: int = 16) -> list[list[float]]:
         """Let the trainer's model answer every task `each` times, as it does in training; the rewards per task."""
@@ -87,28 +94,38 @@ class Judge:
 
 
 class Variance(Guard):
-    """Stops GRPO when rewards have not differed within any group, or no answer was readable, for `patience` steps.
+    """Stops reinforcement when rewards have not differed, or no answer was readable, for `patience` steps.
 
-    Where they are all high there is nothing left to learn, and training ends as it does after its last step.
+    They must differ within a group for GRPO, anywhere in a batch for PPO. Where they have all been high there is nothing
+    left to learn, and training ends as it does after its last step.
     """
 
-    def __init__(self, judge: Judge, patience: int) -> None:
-        self._judge, self._patience, self._same = judge, patience, 0
+    def __init__(self, judge: Judge, patience: int, within: Literal["group", "batch"] = "group") -> None:
+        self._judge, self._patience, self._within = judge, patience, within
+        self._same, self._least = 0, 1.0
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Look at what TRL measured since the last log."""
-        same = (logs or {}).get("frac_reward_zero_std")
-        if same is None:
+        alike = self._alike(logs or {})
+        if alike is None:
             return
-        self._same = self._same + args.logging_steps if same >= 1.0 else 0
+        self._same = self._same + args.logging_steps if alike else 0
         mean = (logs or {}).get("reward") or 0.0
-        if self._same >= self._patience and mean >= _MASTERED:
+        self._least = min(self._least, mean) if alike else 1.0
+        if self._same >= self._patience and self._least >= _MASTERED:
             control.should_training_stop = True
             _log.info("every answer earns about %.2f: nothing left to learn here", mean)
         elif self._same >= self._patience:
             self.stop(control, self._why(logs or {}))
         if not self._same:
             self._judge.reset()
+
+    def _alike(self, logs: dict[str, Any]) -> bool | None:
+        """Whether rewards did not differ; None when the log says nothing about them."""
+        groups, deviation = logs.get("frac_reward_zero_std"), logs.get("reward_std")
+        if self._within == "group":
+            return None if groups is None else groups >= 1.0
+        return None if deviation is None else deviation < 1e-6
 
     def _why(self, logs: dict[str, Any]) -> str:
         mean = f"all rewards alike (mean {logs.get('reward') or 0.0:.2f}) for {self._same} steps"

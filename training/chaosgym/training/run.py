@@ -2,6 +2,7 @@
 
     config.json      the resolved configuration, its digest, versions
     metrics.jsonl    one line per logged step
+    rollouts.jsonl   of reinforcement: what was answered and what it earned
     checkpoint-N/    model, optimizer, schedule, random state: what --resume goes on from
     model/           the trained model, ready for an agent
     summary.json     written last: how it went
@@ -26,7 +27,7 @@ from chaosgym.training.config import Training
 __all__ = ["Run", "open_run"]
 
 _PACKAGES = ("chaosgym", "torch", "transformers", "trl", "tokenizers", "peft")
-_FREE = ("out", "report_to", "save_every", "log_every")
+_FREE = ("out", "report_to", "save_every", "log_every", "rollout_megabytes")
 """Keys that may differ between a run and its resumption."""
 
 

@@ -1,0 +1,38 @@
+"""`chaosgym train ppo`: reinforcement learning on the reward, with a value head on TRL's GRPOTrainer.
+
+Each token is compared with what the model itself expected before it; what turned out better becomes likelier.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from chaosgym.training.config import PpoConfig
+from chaosgym.training.reinforcement import Method, reinforce
+from chaosgym.training.run import open_run
+from chaosgym.training.tasks import read_sources
+
+__all__ = ["PpoConfig", "ppo"]
+
+
+def ppo(config: PpoConfig, *, resume: bool = False) -> dict[str, Any]:
+    """Train and return the summary; a finished run is not run again when `resume` is set."""
+    run = open_run(config, "ppo", resume)
+    return run.summary() or reinforce(config, run, read_sources(config.episodes), _method(config))
+
+
+def _method(config: PpoConfig) -> Method:
+    from chaosgym.training.critic import VALUE_FILE, Estimation, PPOTrainer, SharedPrefixPPOTrainer
+
+    def take_over(trainer: PPOTrainer) -> None:
+        """Begin with the value head of a model that was trained here before."""
+        if (Path(config.model) / VALUE_FILE).is_file():
+            trainer.critic.load(Path(config.model))
+
+    how = Estimation(config.discount, config.gae_lambda, config.whiten, config.value_clip, config.value_weight)
+    return Method(
+        partial(PPOTrainer, estimation=how), partial(SharedPrefixPPOTrainer, estimation=how),
+        {"epsilon": config.policy_clip}, epochs=config.epochs, value_rate=config.value_learning_rate, within="batch", prepare=take_over,
+    )
