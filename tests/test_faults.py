@@ -324,3 +324,7 @@ def test_the_limit_leaves_exactly_the_spare_numbers(numbers: set[int], spare: in
     limit = nth_free(numbers, spare)
     assert len([n for n in range(limit) if n not in numbers]) == spare
     assert limit not in numbers
+
+
+def test_every_fault_says_where_it_is_described() -> None:
+    assert [label for label, fault in FAULTS.items() if not fault.documented.startswith("https://")] == []

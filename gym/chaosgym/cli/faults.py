@@ -35,6 +35,7 @@ def describe(fault: type[Fault]) -> dict[str, Any]:
         "parameters": [_parameter(name, field) for name, field in fault.Parameters.model_fields.items()],
         "symptoms": [{"where": s.where, "signal": s.signal, "direction": s.direction, "pattern": s.pattern} for s in fault.symptoms],
         "description": cleandoc(fault.__doc__ or ""),
+        "documented": fault.documented,
     }
 
 
@@ -69,6 +70,8 @@ def show_fault(
         print_json(row)
         return
     print(f"{row['name']}: {row['summary']}\n\n{row['description']}\n")
+    if row["documented"]:
+        print(f"see    {row['documented']}")
     print(f"fits   {', '.join(row['kinds'])}\nneeds  {', '.join(row['needs'])}\n")
     for title in ("parameters", "symptoms"):
         print(title)

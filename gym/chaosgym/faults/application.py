@@ -42,6 +42,7 @@ class BadDeploy(DefectRollout):
     """
 
     label = "application.bad_deploy"
+    documented = "https://sre.google/workbook/canarying-releases/"
     kinds = frozenset({"service"})
     symptoms = (
         Symptom("component", "errors"),
@@ -66,6 +67,7 @@ class BlockingCall(DefectRollout):
     """
 
     label = "application.blocking_call"
+    documented = "https://docs.python.org/3/library/asyncio-dev.html"
     kinds = frozenset({"gateway", "service"})
     symptoms = (
         Symptom("component", "latency"),
@@ -89,6 +91,7 @@ class SlowRelease(DefectRollout):
     """
 
     label = "application.slow_release"
+    documented = "https://sre.google/workbook/canarying-releases/"
     symptoms = (
         Symptom("component", "cpu"),
         Symptom("component", "latency"),
@@ -111,6 +114,7 @@ class Deadlock(DefectRollout):
     """
 
     label = "application.deadlock"
+    documented = "https://docs.python.org/3/library/asyncio-sync.html"
     kinds = frozenset({"service", "worker"})
     symptoms = (
         Symptom("component", "rate", "down"),
@@ -134,6 +138,7 @@ class RepeatedQueries(DefectRollout):
     """
 
     label = "application.repeated_queries"
+    documented = "https://docs.sqlalchemy.org/en/20/orm/queryguide/relationships.html"
     kinds = frozenset({"service", "worker"})
     symptoms = (
         Symptom("component", "latency"),
@@ -158,6 +163,7 @@ class ConnectionLeak(DefectRollout):
     """
 
     label = "application.connection_leak"
+    documented = "https://docs.sqlalchemy.org/en/20/core/pooling.html"
     kinds = frozenset({"service", "worker"})
     symptoms = (
         Symptom("component", "log", pattern=r"connections in use: \d+ of \d+"),
@@ -181,6 +187,7 @@ class IncompatibleAnswer(DefectRollout):
     """
 
     label = "application.incompatible_answer"
+    documented = "https://protobuf.dev/programming-guides/proto3/#updating"
     kinds = frozenset({"service"})
     symptoms = (
         Symptom("callers", "log", pattern=r"KeyError: 'result'"),
@@ -204,6 +211,7 @@ class RetryStorm(Fault):
     """
 
     label = "application.retry_storm"
+    documented = "https://www.usenix.org/conference/osdi22/presentation/huang-lexiang"
     kinds = frozenset({"gateway", "service"})
     needs: ClassVar[frozenset[Capability]] = frozenset({"restart", "link"})
     symptoms = (

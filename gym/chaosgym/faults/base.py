@@ -52,6 +52,8 @@ class Fault(ABC):
     """What went wrong, in one sentence; of a fault of your own (the shipped ones have theirs in the taxonomy)."""
     synonyms: ClassVar[tuple[str, ...]] = ()
     """What else people call it; likewise."""
+    documented: ClassVar[str] = ""
+    """Where what happens in reality is described: the address of a manual, a standard or a paper."""
     kinds: ClassVar[frozenset[str]]
     """Component kinds it fits: gateway, service, worker, postgres, redis."""
     needs: ClassVar[frozenset[Capability]]

@@ -88,6 +88,7 @@ class CacheReadOnly(_CacheFault):
     """
 
     label = "dependency.cache_read_only"
+    documented = "https://redis.io/docs/latest/operate/oss_and_stack/management/replication/"
     symptoms = (
         Symptom("callers", "log", pattern=r"READONLY|read only replica"),
         Symptom("callers", "errors"),
@@ -111,6 +112,7 @@ class CachePassword(_CacheFault):
     """
 
     label = "dependency.cache_password"
+    documented = "https://redis.io/docs/latest/operate/oss_and_stack/management/security/"
     symptoms = (
         Symptom("callers", "log", pattern=r"NOAUTH|Authentication required|AuthenticationError"),
         Symptom("callers", "errors"),
@@ -146,6 +148,7 @@ class CachePermission(_CacheFault):
     """
 
     label = "dependency.cache_permission"
+    documented = "https://redis.io/docs/latest/operate/oss_and_stack/management/security/acl/"
     symptoms = (
         Symptom("callers", "log", pattern=r"NOPERM|no permissions to (?:run|access)"),
         Symptom("callers", "errors"),
@@ -173,6 +176,7 @@ class CacheClients(_CacheFault):
     """
 
     label = "dependency.cache_clients"
+    documented = "https://redis.io/docs/latest/develop/reference/clients/"
     symptoms = (
         Symptom("callers", "log", pattern=r"max number of clients"),
         Symptom("callers", "errors"),
@@ -205,6 +209,7 @@ class CacheEviction(_CacheFault):
     """
 
     label = "dependency.cache_eviction"
+    documented = "https://redis.io/docs/latest/develop/reference/eviction/"
     symptoms = (
         Symptom("component", "evictions"),
         Symptom("component", "memory"),
@@ -262,6 +267,7 @@ class CacheFlush(_Recurring):
     """
 
     label = "dependency.cache_flush"
+    documented = "https://redis.io/docs/latest/commands/flushall/"
     symptoms = (
         Symptom("callers", "log", pattern=r"NOGROUP"),
         Symptom("callers", "errors"),
@@ -282,6 +288,7 @@ class SlowCommands(_Recurring):
     """
 
     label = "dependency.cache_slow_commands"
+    documented = "https://redis.io/docs/latest/operate/oss_and_stack/management/optimization/latency/"
     symptoms = (
         Symptom("component", "cpu"),
         Symptom("callers", "latency"),

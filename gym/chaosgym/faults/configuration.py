@@ -35,6 +35,7 @@ class Credential(RolloutFault):
     """
 
     label = "configuration.credential"
+    documented = "https://www.postgresql.org/docs/current/auth-password.html"
     kinds = frozenset({"service", "worker"})
     needs: ClassVar[frozenset[Capability]] = frozenset({"restart", "sql"})
     new_version = True
@@ -76,6 +77,7 @@ class DatabaseName(RolloutFault):
     """
 
     label = "configuration.database_name"
+    documented = "https://www.postgresql.org/docs/current/errcodes-appendix.html"
     kinds = frozenset({"service", "worker"})
     new_version = False
     symptoms = (
@@ -101,6 +103,7 @@ class Port(RolloutFault):
     """
 
     label = "configuration.port"
+    documented = "https://12factor.net/config"
     kinds = frozenset({"gateway", "service"})
     new_version = False
     symptoms = (
@@ -131,6 +134,7 @@ class HostName(RolloutFault):
     """
 
     label = "configuration.host_name"
+    documented = "https://12factor.net/config"
     kinds = frozenset({"gateway", "service"})
     new_version = False
     symptoms = (
@@ -157,6 +161,7 @@ class Route(RolloutFault):
     """
 
     label = "configuration.route"
+    documented = "https://www.rfc-editor.org/rfc/rfc9110"
     kinds = frozenset({"gateway", "service"})
     new_version = False
     symptoms = (
@@ -182,6 +187,7 @@ class Timeout(RolloutFault):
     """
 
     label = "configuration.timeout"
+    documented = "https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/"
     kinds = frozenset({"gateway", "service"})
     new_version = False
     symptoms = (
@@ -207,6 +213,7 @@ class RateLimit(RolloutFault):
     """
 
     label = "configuration.rate_limit"
+    documented = "https://www.rfc-editor.org/rfc/rfc6585"
     kinds = frozenset({"gateway", "service"})
     new_version = False
     symptoms = (
@@ -231,6 +238,7 @@ class BodyLimit(RolloutFault):
     """
 
     label = "configuration.body_limit"
+    documented = "https://www.rfc-editor.org/rfc/rfc9110"
     kinds = frozenset({"gateway", "service"})
     new_version = False
     symptoms = (
@@ -258,6 +266,7 @@ class DebugLogging(RolloutFault):
     """
 
     label = "configuration.debug_logging"
+    documented = "https://docs.python.org/3/howto/logging.html"
     kinds = frozenset({"service", "worker"})
     new_version = False
     symptoms = (
@@ -279,6 +288,7 @@ class MissingVariable(RolloutFault):
     """
 
     label = "configuration.missing_variable"
+    documented = "https://12factor.net/config"
     kinds = frozenset({"service", "worker"})
     new_version = False
     symptoms = (
@@ -303,6 +313,7 @@ class FeatureFlag(RolloutFault):
     """
 
     label = "configuration.feature_flag"
+    documented = "https://martinfowler.com/articles/feature-toggles.html"
     kinds = frozenset({"service", "worker"})
     new_version = False
     symptoms = (
@@ -327,6 +338,7 @@ class Stream(RolloutFault):
     """
 
     label = "configuration.stream"
+    documented = "https://redis.io/docs/latest/develop/data-types/streams/"
     kinds = frozenset({"worker"})
     new_version = False
     symptoms = (
@@ -352,6 +364,7 @@ class MemoryLimit(RolloutFault):
     """
 
     label = "configuration.memory_limit"
+    documented = "https://kubernetes.io/docs/tasks/configure-pod-container/assign-memory-resource/"
     needs: ClassVar[frozenset[Capability]] = frozenset({"restart", "limit"})
     new_version = False
     symptoms = (

@@ -49,6 +49,7 @@ class MissingColumn(_TableFault):
     """
 
     label = "data.missing_column"
+    documented = "https://www.postgresql.org/docs/current/errcodes-appendix.html"
     symptoms = (
         Symptom("component", "log", pattern=r"column \S+ .*does not exist"),
         Symptom("callers", "log", pattern=r"column \S+ .*does not exist|UndefinedColumn"),
@@ -80,6 +81,7 @@ class MissingTable(_TableFault):
     """
 
     label = "data.missing_table"
+    documented = "https://www.postgresql.org/docs/current/errcodes-appendix.html"
     symptoms = (
         Symptom("component", "log", pattern=r"relation \S+ does not exist"),
         Symptom("callers", "log", pattern=r"relation \S+ does not exist|UndefinedTable"),
@@ -109,6 +111,7 @@ class SequenceReset(_TableFault):
     """
 
     label = "data.sequence_reset"
+    documented = "https://www.postgresql.org/docs/current/errcodes-appendix.html"
     symptoms = (
         Symptom("component", "log", pattern=r"duplicate key value"),
         Symptom("callers", "log", pattern=r"duplicate key value|UniqueViolation"),
@@ -137,6 +140,7 @@ class Constraint(_TableFault):
     """
 
     label = "data.constraint"
+    documented = "https://www.postgresql.org/docs/current/ddl-constraints.html"
     symptoms = (
         Symptom("component", "log", pattern=r"violates check constraint"),
         Symptom("callers", "log", pattern=r"violates check constraint|CheckViolation"),
@@ -169,6 +173,7 @@ class NotNull(_TableFault):
     """
 
     label = "data.not_null"
+    documented = "https://www.postgresql.org/docs/current/ddl-constraints.html"
     symptoms = (
         Symptom("component", "log", pattern=r"violates not-null constraint"),
         Symptom("callers", "log", pattern=r"violates not-null constraint|NotNullViolation"),
@@ -249,6 +254,7 @@ class CacheCorruption(_CacheContent):
     """
 
     label = "data.cache_corruption"
+    documented = "https://docs.python.org/3/library/json.html"
     store = "redis.call('SET', k, string.sub(v, 1, math.max(1, math.floor(#v / 2))), 'PX', 60000)"
     symptoms = (
         Symptom("callers", "log", pattern=r"JSONDecodeError|Unterminated string|Expecting (?:value|property|',')"),
@@ -264,6 +270,7 @@ class CacheType(_CacheContent):
     """
 
     label = "data.cache_type"
+    documented = "https://redis.io/docs/latest/develop/data-types/"
     store = "redis.call('DEL', k) redis.call('HSET', k, 'value', v)"
     symptoms = (
         Symptom("callers", "log", pattern=r"WRONGTYPE"),
@@ -279,6 +286,7 @@ class PoisonMessage(Fault):
     """
 
     label = "data.poison_message"
+    documented = "https://redis.io/docs/latest/develop/data-types/streams/"
     kinds = frozenset({"worker"})
     needs: ClassVar[frozenset[Capability]] = frozenset({"redis"})
     symptoms = (

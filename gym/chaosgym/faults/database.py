@@ -43,6 +43,7 @@ class RoleConnections(SqlFault):
     """
 
     label = "dependency.role_connections"
+    documented = "https://www.postgresql.org/docs/current/sql-alterrole.html"
     symptoms = (
         Symptom("component", "log", pattern=r"too many connections for role"),
         Symptom("callers", "log", pattern=r"too many connections for role"),
@@ -70,6 +71,7 @@ class ReadOnly(SqlFault):
     """
 
     label = "dependency.read_only"
+    documented = "https://www.postgresql.org/docs/current/runtime-config-client.html"
     symptoms = (
         Symptom("component", "log", pattern=r"read-only transaction"),
         Symptom("callers", "log", pattern=r"read-only transaction|ReadOnlySQLTransaction"),
@@ -98,6 +100,7 @@ class SequenceExhausted(SqlFault):
     """
 
     label = "dependency.sequence_exhausted"
+    documented = "https://www.postgresql.org/docs/current/sql-createsequence.html"
     symptoms = (
         Symptom("component", "log", pattern=r"reached maximum value of sequence"),
         Symptom("callers", "log", pattern=r"reached maximum value of sequence"),
@@ -113,7 +116,9 @@ class SequenceExhausted(SqlFault):
         table = real_table(sandbox, self.target, self.parameters.table, self.label)
         last = cast(int, await admin.fetchval("select nextval(pg_get_serial_sequence($1, 'id'))", quoted(table)))
         await self.change(admin, on_sequence(table, f"maxvalue {last + 1}"), on_sequence(table, "no maxvalue"))
-        with contextlib.suppress(Exception):  # the last number that is left may have been taken meanwhile
+        import asyncpg
+
+        with contextlib.suppress(asyncpg.PostgresError):  # the last number that is left may have been taken meanwhile
             await admin.fetchval("select nextval(pg_get_serial_sequence($1, 'id'))", quoted(table))
 
     def check(self, sandbox: Sandbox) -> str:
@@ -130,6 +135,7 @@ class Privilege(SqlFault):
     """
 
     label = "dependency.privilege"
+    documented = "https://www.postgresql.org/docs/current/ddl-priv.html"
     symptoms = (
         Symptom("component", "log", pattern=r"permission denied for"),
         Symptom("callers", "log", pattern=r"permission denied for|InsufficientPrivilege"),
@@ -159,6 +165,7 @@ class PasswordRotation(SqlFault):
     """
 
     label = "dependency.password_rotation"
+    documented = "https://www.postgresql.org/docs/current/auth-password.html"
     symptoms = (
         Symptom("component", "log", pattern=r"password authentication failed"),
         Symptom("callers", "log", pattern=r"password authentication failed|InvalidPassword"),
@@ -192,6 +199,7 @@ class SlowWrites(SqlFault):
     """
 
     label = "dependency.slow_writes"
+    documented = "https://www.postgresql.org/docs/current/triggers.html"
     symptoms = (
         Symptom("component", "log", pattern=r"duration: \d+\.\d+ ms"),
         Symptom("component", "cpu"),
@@ -233,6 +241,7 @@ class ExpensiveReport(Fault):
     """
 
     label = "dependency.expensive_report"
+    documented = "https://www.postgresql.org/docs/current/using-explain.html"
     kinds = frozenset({"postgres"})
     needs: ClassVar[frozenset[Capability]] = frozenset({"sql"})
     symptoms = (Symptom("component", "cpu"), Symptom("callers", "latency"))
@@ -279,6 +288,7 @@ class DatabaseCrash(Fault):
     """
 
     label = "dependency.database_crash"
+    documented = "https://www.postgresql.org/docs/current/server-shutdown.html"
     kinds = frozenset({"postgres"})
     needs: ClassVar[frozenset[Capability]] = frozenset({"signal", "sql"})
     symptoms = (

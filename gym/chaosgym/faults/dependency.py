@@ -42,6 +42,7 @@ class Connections(Fault):
     """
 
     label = "dependency.connections"
+    documented = "https://www.postgresql.org/docs/current/runtime-config-connection.html"
     kinds = frozenset({"postgres"})
     needs: ClassVar[frozenset[Capability]] = frozenset({"sql"})
     symptoms = (
@@ -183,6 +184,7 @@ class Lock(OpenTransaction):
     """
 
     label = "dependency.lock"
+    documented = "https://www.postgresql.org/docs/current/explicit-locking.html"
     statement = "lock table {} in access exclusive mode"
     symptoms = (
         Symptom("component", "log", pattern=r"still waiting for|canceling statement"),
@@ -208,6 +210,7 @@ class RowLock(OpenTransaction):
     """
 
     label = "dependency.row_lock"
+    documented = "https://www.postgresql.org/docs/current/explicit-locking.html"
     statement = "select count(*) from (select 1 from {} for update) as locked"
     symptoms = (
         Symptom("component", "log", pattern=r"(?:ShareLock on transaction|ExclusiveLock on tuple)"),
@@ -233,6 +236,7 @@ class CacheMemory(Fault):
     """
 
     label = "dependency.cache_memory"
+    documented = "https://redis.io/docs/latest/develop/reference/eviction/"
     kinds = frozenset({"redis"})
     needs: ClassVar[frozenset[Capability]] = frozenset({"redis"})
     symptoms = (

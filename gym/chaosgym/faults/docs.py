@@ -59,6 +59,8 @@ def _section(fault: type[Fault]) -> Iterator[str]:
     synonyms = ", ".join(f"`{word}`" for word in FAULT_TYPES[fault.label].synonyms)
     yield f"\nAlso known as: {synonyms}.\n"
     yield "Seen when any of these comes up: " + "; ".join(symptom_text(symptom) for symptom in fault.symptoms) + "."
+    if fault.documented:
+        yield f"\nIn reality: <{fault.documented}>."
     fields = fault.Parameters.model_fields
     if fields:
         yield "\n| parameter | default | meaning |\n|---|---|---|"

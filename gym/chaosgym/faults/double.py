@@ -153,7 +153,7 @@ class RecordingSandbox:
         yield
 
     async def redis(self, role: str, *command: str | int) -> Any:
-        """INFO and CONFIG only."""
+        """What our faults ask of a cache, noted or answered with little; anything else is refused."""
         match [str(word) for word in command]:
             case ["INFO", *_]:
                 return f"# Memory\r\nused_memory:1000000\r\nrole:{self._redis['role']}\r\n"

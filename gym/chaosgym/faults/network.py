@@ -105,6 +105,7 @@ class Latency(LinkFault):
     """
 
     label = "network.latency"
+    documented = "https://man7.org/linux/man-pages/man8/tc-netem.8.html"
     kinds = _CALLED
     needs: ClassVar[frozenset[Capability]] = frozenset({"link"})
     symptoms = (
@@ -151,6 +152,7 @@ class Partition(LinkFault):
     """
 
     label = "network.partition"
+    documented = "https://www.usenix.org/conference/osdi18/presentation/alquraan"
     kinds = _CALLED
     needs: ClassVar[frozenset[Capability]] = frozenset({"link"})
     symptoms = (
@@ -186,6 +188,7 @@ class Loss(LinkFault):
     """
 
     label = "network.loss"
+    documented = "https://man7.org/linux/man-pages/man8/tc-netem.8.html"
     symptoms = (
         Symptom("callers", "latency"),
         Symptom("callers", "errors"),
@@ -210,6 +213,7 @@ class OneWay(LinkFault):
     """
 
     label = "network.one_way"
+    documented = "https://www.usenix.org/conference/osdi18/presentation/alquraan"
     symptoms = (
         Symptom("callers", "errors"),
         Symptom("callers", "log", pattern=r"(?i)timed? ?out"),
@@ -230,6 +234,7 @@ class Refusal(LinkFault):
     """
 
     label = "network.refusal"
+    documented = "https://www.rfc-editor.org/rfc/rfc9293"
     symptoms = (
         Symptom("callers", "errors"),
         Symptom("callers", "log", pattern=r"(?i)refused|connect call failed|reset by peer"),
@@ -252,6 +257,7 @@ class Reset(LinkFault):
     """
 
     label = "network.reset"
+    documented = "https://www.rfc-editor.org/rfc/rfc9293"
     symptoms = (
         Symptom("callers", "errors"),
         Symptom("callers", "log", pattern=r"(?i)reset by peer|disconnected|ConnectionReset|connection was closed|Connection lost"),
@@ -274,6 +280,7 @@ class Truncation(LinkFault):
     """
 
     label = "network.truncation"
+    documented = "https://www.rfc-editor.org/rfc/rfc9112"
     kinds = frozenset({"service"})
     symptoms = (
         Symptom("callers", "log", pattern=r"(?i)ContentLengthError|not enough data"),
@@ -296,6 +303,7 @@ class Corruption(LinkFault):
     """
 
     label = "network.corruption"
+    documented = "https://man7.org/linux/man-pages/man8/tc-netem.8.html"
     kinds = frozenset({"service"})
     symptoms = (
         Symptom("callers", "log", pattern=r"(?i)(?:Unicode|JSON)DecodeError|codec can't decode|invalid (?:header|http)|bad(?:http|status)"),
@@ -319,6 +327,7 @@ class Unavailable(LinkFault):
     """
 
     label = "network.proxy_unavailable"
+    documented = "https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/health_checking"
     kinds = frozenset({"service"})
     symptoms = (
         Symptom("callers", "errors"),

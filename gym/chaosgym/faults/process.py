@@ -34,6 +34,7 @@ class Crash(Fault):
     """
 
     label = "process.crash"
+    documented = "https://man7.org/linux/man-pages/man7/signal.7.html"
     kinds = frozenset({"gateway", "service", "worker"})
     needs: ClassVar[frozenset[Capability]] = frozenset({"signal", "hold"})
     symptoms = (
@@ -71,6 +72,7 @@ class Hang(Fault):
     """
 
     label = "process.hang"
+    documented = "https://man7.org/linux/man-pages/man7/signal.7.html"
     kinds = frozenset({"gateway", "service", "worker", "redis"})
     needs: ClassVar[frozenset[Capability]] = frozenset({"signal"})
     symptoms = (
@@ -111,6 +113,7 @@ class CrashLoop(DefectRollout):
     """
 
     label = "process.crash_loop"
+    documented = "https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/"
     kinds = frozenset({"gateway", "service", "worker"})
     needs: ClassVar[frozenset[Capability]] = frozenset({"restart"})
     symptoms = (
@@ -146,6 +149,7 @@ class SlowStart(DefectRollout):
     """
 
     label = "process.slow_start"
+    documented = "https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/"
     kinds = frozenset({"gateway", "service"})
     needs: ClassVar[frozenset[Capability]] = frozenset({"restart"})
     symptoms = (

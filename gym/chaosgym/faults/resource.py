@@ -31,6 +31,7 @@ class Cpu(Fault):
     """
 
     label = "resource.cpu"
+    documented = "https://sre.google/sre-book/addressing-cascading-failures/"
     kinds = _PROGRAMS
     needs: ClassVar[frozenset[Capability]] = frozenset({"defect"})
     symptoms = (
@@ -84,6 +85,7 @@ class MemoryLeak(Fault):
     """
 
     label = "resource.memory_leak"
+    documented = "https://kubernetes.io/docs/tasks/configure-pod-container/assign-memory-resource/"
     kinds = _PROGRAMS
     needs: ClassVar[frozenset[Capability]] = frozenset({"defect"})
     symptoms = (
@@ -125,6 +127,7 @@ class FileDescriptors(Fault):
     """
 
     label = "resource.file_descriptors"
+    documented = "https://man7.org/linux/man-pages/man2/getrlimit.2.html"
     kinds = _PROGRAMS
     needs: ClassVar[frozenset[Capability]] = frozenset({"limit"})
     symptoms = (
@@ -167,6 +170,7 @@ class CpuThrottle(Fault):
     """
 
     label = "resource.cpu_throttle"
+    documented = "https://docs.kernel.org/scheduler/sched-bwc.html"
     kinds = frozenset({"gateway", "service", "worker", "redis"})
     needs: ClassVar[frozenset[Capability]] = frozenset({"signal"})
     symptoms = (
@@ -219,6 +223,7 @@ class FileLeak(Fault):
     """
 
     label = "resource.file_leak"
+    documented = "https://man7.org/linux/man-pages/man2/getrlimit.2.html"
     kinds = _PROGRAMS
     needs: ClassVar[frozenset[Capability]] = frozenset({"defect"})
     symptoms = (
@@ -257,6 +262,7 @@ class ThreadLeak(Fault):
     """
 
     label = "resource.thread_leak"
+    documented = "https://man7.org/linux/man-pages/man3/pthread_create.3.html"
     kinds = _PROGRAMS
     needs: ClassVar[frozenset[Capability]] = frozenset({"defect"})
     symptoms = (Symptom("component", "threads"),)

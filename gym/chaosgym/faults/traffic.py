@@ -47,6 +47,7 @@ class Surge(_Traffic):
     """
 
     label = "traffic.surge"
+    documented = "https://sre.google/sre-book/addressing-cascading-failures/"
     symptoms = (Symptom("edge", "rate"), Symptom("component", "rate"), Symptom("edge", "latency"))
 
     class Parameters(FaultParameters):
@@ -65,6 +66,7 @@ class Scraper(_Traffic):
     """
 
     label = "traffic.scraper"
+    documented = "https://sre.google/sre-book/addressing-cascading-failures/"
     symptoms = (Symptom("component", "rate"), Symptom("component", "cpu"), Symptom("edge", "latency"))
 
     class Parameters(FaultParameters):
@@ -83,6 +85,7 @@ class Probing(_Traffic):
     """
 
     label = "traffic.probing"
+    documented = "https://owasp.org/www-project-automated-threats-to-web-applications/"
     symptoms = (Symptom("component", "log", pattern=r"(?:wp-login|\.env|phpmyadmin|\.git/|cgi-bin|actuator|server-status)\S*"),)
 
     class Parameters(FaultParameters):
@@ -101,6 +104,7 @@ class SlowClients(_Traffic):
     """
 
     label = "traffic.slow_clients"
+    documented = "https://en.wikipedia.org/wiki/Slowloris_(cyber_attack)"
     symptoms = (
         Symptom("component", "files"),
         Symptom("component", "log", pattern=r"(?i)too many open files|Errno 24"),
@@ -123,6 +127,7 @@ class LargeRequests(_Traffic):
     """
 
     label = "traffic.large_requests"
+    documented = "https://www.rfc-editor.org/rfc/rfc9110"
     symptoms = (Symptom("component", "log", pattern=r"(?i)exceeds the limit of 65536|\d{6,} > 65536|\d{6,} bytes, limit 65536"),)
 
     class Parameters(FaultParameters):
