@@ -113,11 +113,11 @@ class SequenceExhausted(SqlFault):
         """The table, as the application's file names it; one that is inserted into."""
 
     async def break_in(self, admin: Connection, sandbox: Sandbox) -> None:
+        import asyncpg
+
         table = real_table(sandbox, self.target, self.parameters.table, self.label)
         last = cast(int, await admin.fetchval("select nextval(pg_get_serial_sequence($1, 'id'))", quoted(table)))
         await self.change(admin, on_sequence(table, f"maxvalue {last + 1}"), on_sequence(table, "no maxvalue"))
-        import asyncpg
-
         with contextlib.suppress(asyncpg.PostgresError):  # the last number that is left may have been taken meanwhile
             await admin.fetchval("select nextval(pg_get_serial_sequence($1, 'id'))", quoted(table))
 
