@@ -26,7 +26,7 @@ from sandbox import pss_mb, tree_cpu  # benchmarks/sandbox.py
 
 from chaosgym.app import App
 from chaosgym.episode import read_episode
-from chaosgym.recording.pool import LocalPool
+from chaosgym.recording.pool import Pool
 from chaosgym.recording.record import STAGGER
 from chaosgym.scenario import Scenario
 from chaosgym.scenarios import load_app, load_scenario
@@ -59,7 +59,7 @@ class _Run:
     status: str
 
 
-def run(pool: LocalPool, app: App, seed: int, out: Path, wait_s: float) -> _Run:
+def run(pool: Pool, app: App, seed: int, out: Path, wait_s: float) -> _Run:
     """One healthy episode."""
     marks: dict[str, float] = {}
     time.sleep(wait_s)
@@ -87,7 +87,7 @@ def _healthy(app: App) -> Scenario:
 
 def measure(app: App, workers: int) -> Result:
     """The worst of as many sandboxes side by side, two episodes each."""
-    with LocalPool(workers) as pool, tempfile.TemporaryDirectory() as out, ThreadPoolExecutor(workers) as threads:
+    with Pool(workers) as pool, tempfile.TemporaryDirectory() as out, ThreadPoolExecutor(workers) as threads:
         pids = [worker.process.pid for worker in pool.workers]
         largest, done = [0.0], threading.Event()
 

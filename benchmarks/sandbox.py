@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaosgym.recording.pool import LocalPool, Worker
+from chaosgym.recording.pool import Pool, Worker
 from chaosgym.recording.record import Summary, Task, plan_tasks, record
 from chaosgym.scenarios import find_scenarios, load_app
 
@@ -93,7 +93,7 @@ def cold_starts(times: int) -> list[float]:
 def warm_resets(tasks: list[Task], times: int) -> list[float]:
     """Seconds from the claim of a warm sandbox to an application that serves."""
     found: list[float] = []
-    with LocalPool(1) as pool, tempfile.TemporaryDirectory() as out:
+    with Pool(1) as pool, tempfile.TemporaryDirectory() as out:
         for task in tasks[:times]:
             marks: dict[str, float] = {}
 
@@ -108,7 +108,7 @@ def warm_resets(tasks: list[Task], times: int) -> list[float]:
 
 def throughput(tasks: list[Task], workers: int) -> tuple[float, float, float, Summary]:
     """(seconds, CPU seconds, largest PSS in MB, summary) of recording `tasks`."""
-    with LocalPool(workers) as pool, tempfile.TemporaryDirectory() as out:
+    with Pool(workers) as pool, tempfile.TemporaryDirectory() as out:
         pids = [w.process.pid for w in pool.workers]
         largest = [0.0]
         done = threading.Event()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from chaosgym.episode import Episode, validate_episode
-from chaosgym.recording.pool import LocalPool
+from chaosgym.recording.pool import Pool
 from chaosgym.scenario import Scenario, Timeline
 from chaosgym.scenarios import load_app, load_scenario, shipped_apps
 from chaosgym.truth import read_truth
@@ -24,8 +24,8 @@ GENERATED = ("generated-7-8", "generated-7-40")
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[LocalPool]:
-    with LocalPool(1) as running:
+def pool() -> Iterator[Pool]:
+    with Pool(1) as running:
         yield running
 
 
@@ -37,7 +37,7 @@ def _healthy(app: str) -> Scenario:
 
 
 @pytest.mark.parametrize("name", [*shipped_apps(), *GENERATED])
-def test_an_application_serves_and_meets_its_slo(name: str, pool: LocalPool, tmp_path: Path) -> None:
+def test_an_application_serves_and_meets_its_slo(name: str, pool: Pool, tmp_path: Path) -> None:
     flaws: list[str] = []
     for seed in SEEDS:
         recorded = pool.record(_healthy(name), load_app(name), seed, tmp_path)
@@ -85,17 +85,17 @@ async def main():
     load.rate_factor = 3.0
     await load.start()
     await asyncio.sleep(1.0)
-    before = list(sandbox.processes("gateway"))
+    before = list(await sandbox.processes("gateway"))
     os.kill(before[0], signal.SIGKILL)
     await asyncio.sleep(0.1)
-    during, begun, until = list(sandbox.processes("gateway")), len(load.samples), time.monotonic() + 5
-    while len(sandbox.processes("gateway")) < 3 and time.monotonic() < until:
+    during, begun, until = list(await sandbox.processes("gateway")), len(load.samples), time.monotonic() + 5
+    while len(await sandbox.processes("gateway")) < 3 and time.monotonic() < until:
         await asyncio.sleep(0.02)
     await asyncio.sleep(1.5)
-    after, bad = list(sandbox.processes("gateway")), [s.message for s in load.samples[begun:] if not s.ok]
+    after, bad = list(await sandbox.processes("gateway")), [s.message for s in load.samples[begun:] if not s.ok]
     await sandbox.restart("gateway", version="9.9.9")
     await asyncio.sleep(1.0)
-    rolled = list(sandbox.processes("gateway"))
+    rolled = list(await sandbox.processes("gateway"))
     await load.stop()
     await sandbox.deliver()
     await sandbox.stop()

@@ -153,7 +153,7 @@ FLAWS = [
     ('"service", "postgres"', '"servlet", "postgres"', "kinds"),
     ('"link"', '"telepathy"', "needs ['telepathy']"),
     ("sandbox.toxic(self.target, None)", "sandbox.toxin(self.target, None)", "raises AttributeError"),
-    ("found = sandbox.link_toxic", "found = sandbox.links_toxic", "verify on 'cache' raises AttributeError"),
+    ("await sandbox.link_toxic", "await sandbox.links_toxic", "verify on 'cache' raises AttributeError"),
     ("async def heal", "async def heel", "no heal"),
     ("        await sandbox.toxic(self.target, None)", "        pass", "leaves {('toxic'"),
 ]

@@ -248,7 +248,7 @@ class Pool:
 
 def test_a_live_environment_runs_until_an_episode_can_be_scored(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = Pool(1)
-    monkeypatch.setattr("chaosgym.recording.pool.LocalPool", lambda size: pool)
+    monkeypatch.setattr("chaosgym.recording.pool.Pool", lambda size: pool)
     env = gymnasium.make(ROOT_CAUSE, sandbox="local", scenarios="*", split=None, disable_env_checker=True)
     assert env.spec is not None
     assert env.spec.nondeterministic
@@ -265,7 +265,7 @@ def test_a_sandbox_that_keeps_failing_is_an_error_and_not_a_reward(monkeypatch: 
 
     pool = Pool(1)
     monkeypatch.setattr(pool, "record", fail)
-    monkeypatch.setattr("chaosgym.recording.pool.LocalPool", lambda size: pool)
+    monkeypatch.setattr("chaosgym.recording.pool.Pool", lambda size: pool)
     env = RootCauseEnv(sandbox="local", split=None)
     with pytest.raises(InfrastructureError, match=r"5 live episodes in a row.*no memory left"):
         env.reset(seed=1)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,9 +26,10 @@ from chaosgym.faults.base import Fault, FaultParameters, Symptom
 from chaosgym.faults.conformance import problems
 from chaosgym.faults.docs import render
 from chaosgym.faults.double import RecordingSandbox, small_plan
-from chaosgym.faults.readback import connection_numbers, file_numbers, in_force, resident_bytes, soft_files_limit, state, thread_seconds
+from chaosgym.faults.readback import in_force
 from chaosgym.faults.resource import nth_free
-from chaosgym.sandbox.base import Sandbox, Toxic
+from chaosgym.sandbox.base import ProcessView, Sandbox, Toxic
+from chaosgym.sandbox.proc import read_process
 from chaosgym.taxonomy import FAULT_TYPES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,7 +77,7 @@ class _Leaky(Fault):
         await sandbox.toxic(self.target, Toxic(latency=0.1))
 
     async def verify(self, sandbox: Sandbox) -> None:
-        assert sandbox.link_toxic(self.target)
+        assert await sandbox.link_toxic(self.target)
 
     async def heal(self, sandbox: Sandbox) -> None:
         return
@@ -82,7 +87,7 @@ class _Touchy(_Leaky):
     """Heals once, and only what it broke."""
 
     async def heal(self, sandbox: Sandbox) -> None:
-        if sandbox.link_toxic(self.target) is None:
+        if await sandbox.link_toxic(self.target) is None:
             raise FaultError("nothing to heal")
         await sandbox.toxic(self.target, None)
 
@@ -234,7 +239,7 @@ async def test_a_retry_gives_up_before_the_slowed_answer_can_be_there() -> None:
     sandbox = RecordingSandbox()
     await make_fault("application.retry_storm", "orders", {"delay": "100ms"}).inject(sandbox)
     settings = next(asked[1] for capability, _, asked in sandbox.calls if capability == "restart")
-    toxic = sandbox.link_toxic("payments")
+    toxic = await sandbox.link_toxic("payments")
     assert toxic is not None
     assert settings["timeout"] < 2 * (toxic.latency - toxic.jitter)
 
@@ -288,35 +293,45 @@ async def test_a_toxic_that_did_not_take_is_noticed() -> None:
 
 
 async def test_in_force_waits_and_then_says_what_is_missing() -> None:
+    async def after(turns: Iterator[bool]) -> bool:
+        return next(turns)
+
     answers = iter([False, False, True])
-    await in_force(lambda: next(answers), lambda: "never asked")
+    await in_force(lambda: after(answers), lambda: "never asked")
     with pytest.raises(FaultError, match="it is not"):
-        await in_force(lambda: False, lambda: "it is not", within=0.01)
+        await in_force(lambda: after(repeat(False)), lambda: "it is not", within=0.01)
 
 
 def test_a_process_is_read_from_proc() -> None:
-    pid = os.getpid()
-    assert state(pid) in ("R", "S")
-    assert pid in thread_seconds(pid)
-    assert resident_bytes(pid) > 2**20
-    assert {0, 1, 2} <= file_numbers(pid)
-    assert (soft_files_limit(pid) or 0) > 0
+    view = read_process(os.getpid())
+    assert view is not None
+    assert view.state in ("R", "S")
+    assert view.pid in view.threads
+    assert view.resident > 2**20
+    assert {0, 1, 2} <= view.files
+    assert view.files_limit == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    assert ProcessView.from_json(json.loads(json.dumps(view.to_json()))) == view
 
 
-def test_a_process_that_is_gone_reads_as_empty() -> None:
+def test_a_process_that_has_ended_is_none() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # a zombie from here on
+    assert read_process(child.pid) is None
     child.wait()
-    pid = child.pid
-    assert (state(pid), thread_seconds(pid), resident_bytes(pid), soft_files_limit(pid), file_numbers(pid)) == (None, {}, 0, None, set())
+    assert read_process(child.pid) is None
 
 
-def test_connections_are_told_from_other_descriptors() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_connections_are_told_from_other_descriptors(family: socket.AddressFamily) -> None:
+    here, (left, right) = "127.0.0.1" if family == socket.AF_INET else "::1", socket.socketpair()
+    with left, right, socket.create_server((here, 0), family=family) as server:
+        client = socket.create_connection(server.getsockname()[:2])
         accepted, _ = server.accept()
-        with accepted:
-            found = connection_numbers(os.getpid())
-            assert {client.fileno(), accepted.fileno()} <= found
-            assert found.isdisjoint({0, 1, 2, server.fileno()})
+        with client, accepted:
+            view = read_process(os.getpid())
+            assert view is not None
+            assert {client.fileno(), accepted.fileno()} <= view.connections <= view.files
+            assert view.connections.isdisjoint({0, 1, 2, server.fileno(), left.fileno()})
 
 
 @given(st.sets(st.integers(0, 60)), st.integers(0, 10))

@@ -102,7 +102,7 @@ class DatastoreSandbox(RecordingSandbox):
         self.links = {role: Link("127.0.0.1", _free_port(), ("127.0.0.1", server.port)) for role, server in self.servers.items()}
         self.client = redis.asyncio.Redis(port=cache.port)
 
-    def processes(self, role: str) -> list[int]:
+    async def processes(self, role: str) -> list[int]:
         process = self.servers[role].process
         return [process.pid] if process.poll() is None else []
 
@@ -112,7 +112,7 @@ class DatastoreSandbox(RecordingSandbox):
     async def toxic(self, role: str, toxic: Toxic | None) -> None:
         self.links[role].set(toxic)
 
-    def link_toxic(self, role: str) -> Toxic | None:
+    async def link_toxic(self, role: str) -> Toxic | None:
         return self.links[role].toxic
 
     @asynccontextmanager
@@ -123,6 +123,9 @@ class DatastoreSandbox(RecordingSandbox):
             yield admin
         finally:
             await admin.close()
+
+    def sql_server(self, role: str) -> dict[str, Any]:
+        return {"host": str(self.servers[role].folder), "port": self.servers[role].port, "database": "postgres"}
 
     async def redis(self, role: str, *command: str | int) -> Any:
         return await self.client.execute_command(*command)
@@ -316,7 +319,11 @@ async def test_a_database_without_passwords_makes_the_credential_no_fault(
 ) -> None:
     fault = make_fault("configuration.credential", "orders")
     pids = iter([[1], [2], [2], [2]])
-    monkeypatch.setattr(sandbox, "processes", lambda role: next(pids))
+
+    async def processes(role: str) -> list[int]:
+        return next(pids)
+
+    monkeypatch.setattr(sandbox, "processes", processes)
     await fault.inject(sandbox)
     await fault.verify(sandbox)
     hba = Path(sandbox.servers["database"].folder / "data" / "pg_hba.conf")

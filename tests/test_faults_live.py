@@ -10,7 +10,7 @@ import pytest
 
 from chaosgym.episode import Episode, EpisodeHeader, Window, read_episode
 from chaosgym.faults import FAULTS, make_fault
-from chaosgym.recording.pool import LocalPool, Recorded
+from chaosgym.recording.pool import Pool, Recorded
 from chaosgym.recording.visibility import symptoms_seen
 from chaosgym.scenario import Scenario, Timeline
 from chaosgym.scenarios import load_app, load_scenario
@@ -35,7 +35,7 @@ def record(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     out, app = tmp_path_factory.mktemp("episodes"), load_app("shop")
     ours = (item for item in request.session.items if isinstance(item, pytest.Function) and item.path == request.path)
     labels = [str(item.callspec.params["label"]) for item in ours]
-    with LocalPool(SIDE_BY_SIDE) as pool, ThreadPoolExecutor(SIDE_BY_SIDE) as executor:
+    with Pool(SIDE_BY_SIDE) as pool, ThreadPoolExecutor(SIDE_BY_SIDE) as executor:
         begun: dict[tuple[str, int], Future[Recorded]] = {}
 
         def recorded(label: str, seed: int) -> Recorded:

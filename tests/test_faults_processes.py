@@ -21,8 +21,9 @@ import pytest
 from chaosgym.errors import FaultError
 from chaosgym.faults import make_fault
 from chaosgym.faults.double import RecordingSandbox
-from chaosgym.faults.readback import soft_files_limit, state
 from chaosgym.faults.undo import unless_dead
+from chaosgym.sandbox.base import ProcessView
+from chaosgym.sandbox.proc import read_process
 
 _PROGRAM = """
 import asyncio, json, sys, threading, time
@@ -71,7 +72,7 @@ class ProcessSandbox(RecordingSandbox):
         assert process.stdout.readline() == b"ready\n"
         return process
 
-    def processes(self, role: str) -> Sequence[int]:
+    async def processes(self, role: str) -> Sequence[int]:
         return [self.process.pid] if self.process.poll() is None else []
 
     async def signal(self, role: str, number: int, pid: int | None = None) -> None:
@@ -115,6 +116,12 @@ class ProcessSandbox(RecordingSandbox):
                     pipe.close()
 
 
+def _view(sandbox: ProcessSandbox) -> ProcessView:
+    view = read_process(sandbox.process.pid)
+    assert view is not None
+    return view
+
+
 @pytest.fixture
 def sandbox() -> Iterator[ProcessSandbox]:
     running = ProcessSandbox()
@@ -144,7 +151,7 @@ async def test_a_crash_refuses_connections_until_it_is_healed(sandbox: ProcessSa
 
 async def test_a_hang_accepts_and_does_not_answer(sandbox: ProcessSandbox) -> None:
     async with make_fault("process.hang", "orders").applied(sandbox):
-        assert state(sandbox.process.pid) == "T"
+        assert _view(sandbox).state == "T"
         _, writer = await asyncio.open_connection("127.0.0.1", sandbox.port)  # the kernel accepts for it
         writer.close()
         assert not await sandbox.answers()
@@ -197,9 +204,9 @@ async def test_a_leak_that_has_killed_the_process_is_in_force(sandbox: ProcessSa
     sandbox.process.kill()
     sandbox.process.wait()
     await fault.verify(sandbox)
-    with unless_dead(sandbox, "orders"):
+    async with unless_dead(sandbox, "orders"):
         await fault.heal(sandbox)
-    assert not sandbox.processes("orders")
+    assert not await sandbox.processes("orders")
 
 
 @pytest.mark.parametrize("label", ["resource.cpu", "resource.memory_leak"])
@@ -218,12 +225,12 @@ async def test_without_descriptors_old_connections_live_and_new_ones_wait(
 ) -> None:
     reader, writer = client
     async with make_fault("resource.file_descriptors", "orders").applied(sandbox):
-        assert (soft_files_limit(sandbox.process.pid) or 256) < 64
+        assert (_view(sandbox).files_limit or 256) < 64
         writer.write(b"?")
         assert await asyncio.wait_for(reader.read(1), 1) == b"x"
         assert not await sandbox.answers()
     assert True in [await sandbox.answers() for _ in range(6)]  # asyncio looks again a second after it ran out
-    assert soft_files_limit(sandbox.process.pid) == 256
+    assert _view(sandbox).files_limit == 256
 
 
 async def test_spare_descriptors_are_left(sandbox: ProcessSandbox) -> None:
@@ -243,7 +250,7 @@ async def test_healing_a_component_that_died_is_silent(sandbox: ProcessSandbox, 
     sandbox.process.wait()
     for _ in range(2):
         await fault.heal(sandbox)
-    assert sandbox.processes("orders") == []
+    assert await sandbox.processes("orders") == []
 
 
 async def test_healing_reports_what_it_could_not_undo_while_the_component_lives(sandbox: ProcessSandbox) -> None:
@@ -265,7 +272,7 @@ async def test_a_cancelled_incident_is_healed(sandbox: ProcessSandbox) -> None:
 
     task = asyncio.create_task(incident())
     await started.wait()
-    assert state(sandbox.process.pid) == "T"
+    assert _view(sandbox).state == "T"
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -20,7 +20,7 @@ from chaosgym.gates.judge import judge_scenario
 from chaosgym.gates.ledger import LEDGER_FILE
 from chaosgym.gates.samples import shift_probability
 from chaosgym.gates.trial import Exam, Observed, Seen, Trial, broken_runs, read_exam
-from chaosgym.recording.pool import LocalPool
+from chaosgym.recording.pool import Pool
 from chaosgym.scenarios import load_app, load_scenario
 from chaosgym.taxonomy import FAULT_TYPES
 from chaosgym.telemetry.store import table_from_rows
@@ -42,7 +42,7 @@ def proven(out: Path) -> Proven:
     scenario = load_scenario("network-partition")
     (exam,) = plan_exams([scenario], {"shop": load_app("shop")}, _SEEDS)
     done: list[str] = []
-    with LocalPool(2) as pool:
+    with Pool(2) as pool:
         proof = run_gates([exam], pool, out, lambda task, outcome: done.append(task.id))
     seen = read_exam(exam, out / "trials")
     assert seen.again is not None

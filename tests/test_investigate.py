@@ -323,7 +323,7 @@ class Pool:
 
 def test_a_live_incident_is_asked_about_after_its_files_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = Pool(1)
-    monkeypatch.setattr("chaosgym.recording.pool.LocalPool", lambda size: pool)
+    monkeypatch.setattr("chaosgym.recording.pool.Pool", lambda size: pool)
     env = gymnasium.make(INVESTIGATE, sandbox="local", split=None, disable_env_checker=True)
     assert env.spec is not None
     assert env.spec.nondeterministic
@@ -634,7 +634,7 @@ def test_infrastructure_that_fails_is_no_reward(monkeypatch: pytest.MonkeyPatch)
 
     pool = Pool(1)
     monkeypatch.setattr(pool, "record", fail)
-    monkeypatch.setattr("chaosgym.recording.pool.LocalPool", lambda size: pool)
+    monkeypatch.setattr("chaosgym.recording.pool.Pool", lambda size: pool)
     tools = InvestigateTools(sandbox="local", split=None)
     assert "no memory left" in tools.reset(seed=1)
     assert "has ended" in tools.alerts()
@@ -643,7 +643,7 @@ def test_infrastructure_that_fails_is_no_reward(monkeypatch: pytest.MonkeyPatch)
 
 def test_what_a_rollout_holds_is_given_back_when_it_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = Pool(1)
-    monkeypatch.setattr("chaosgym.recording.pool.LocalPool", lambda size: pool)
+    monkeypatch.setattr("chaosgym.recording.pool.Pool", lambda size: pool)
     tools = InvestigateTools(sandbox="local", split=None)
     tools.reset(seed=1)
     close(tools)

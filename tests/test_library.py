@@ -18,6 +18,7 @@ from chaosgym.scenarios import (
     library,
     load_app,
     load_scenario,
+    runs_on,
     scenario_path,
     shipped_apps,
     shipped_scenarios,
@@ -117,7 +118,6 @@ IMPOSSIBLE = [
     ("resource-cpu", "duty: ${duty}", "^dutty: ${duty}", "no parameter 'dutty'; it has duty", "did you mean 'duty'"),
     ("configuration-credential", "[catalog, orders,", "[^cart, orders,", "'cart' uses no database", "catalog, inventory"),
     ("process-crash", "app: shop", "app: ^shoop", "no app 'shoop' in the library", "did you mean 'shop'"),
-    ("process-crash", "app: shop", "app: shop\n  sandboxes: [local, ^docker]", "no 'docker' sandbox", "it has local"),
 ]
 
 
@@ -135,6 +135,16 @@ def test_the_impossible_is_told_where_it_is_written(tmp_path: Path, name: str, o
     if mark:
         row, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         assert found[0].startswith(f"{path}:{row}:{column}: spec.")
+
+
+def test_a_sandbox_that_cannot_do_a_fault_is_refused_for_each_target(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    text = scenario_path("network-loss").read_text(encoding="utf-8")
+    path.write_text(text.replace("app: shop", "app: shop\n  sandboxes: [local, docker]"), encoding="utf-8")
+    found = check_scenario(path)
+    assert found
+    assert all("in sandbox 'docker': network.loss needs what this sandbox cannot do: packets" in line for line in found)
+    assert runs_on(load_scenario("network-loss")) == ("local",)
 
 
 def test_a_loaded_scenario_is_checked_with_its_lines(tmp_path: Path) -> None:

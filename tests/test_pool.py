@@ -17,9 +17,10 @@ from chaosgym.drawing import draw_plan
 from chaosgym.episode import read_episode, validate_episode
 from chaosgym.errors import InfrastructureError, PrerequisiteError
 from chaosgym.recording.failure import write_failure
-from chaosgym.recording.pool import LocalPool, Recorded, episode_id
+from chaosgym.recording.pool import Pool, Recorded, episode_id
 from chaosgym.recording.record import ATTEMPTS, Room, Summary, plan_tasks, record
 from chaosgym.recording.timeline import UNSTEADY
+from chaosgym.sandbox.choice import SandboxChoice
 from chaosgym.sandbox.namespaces import probe
 from chaosgym.scenario import Scenario
 from chaosgym.scenarios import load_app, load_scenario
@@ -30,9 +31,10 @@ pytestmark = pytest.mark.sandbox
 RUNNER = """
 import sys, time
 from pathlib import Path
-from chaosgym.recording.pool import LocalPool
+from chaosgym.recording.pool import Pool
+from chaosgym.sandbox.choice import SandboxChoice
 from chaosgym.scenarios import load_app, load_scenario
-with LocalPool(1, namespaces=sys.argv[2] == "yes") as pool:
+with Pool(1, SandboxChoice(namespaces=sys.argv[2] == "yes")) as pool:
     print(pool.workers[0].state, flush=True)
     scenario = load_scenario("process-crash")
     for seed in range(50):
@@ -80,7 +82,7 @@ def test_nothing_is_left_when_the_runner_is_killed_in_mid_episode(tmp_path: Path
 
 def test_a_fault_is_recorded_with_its_truth_apart(tmp_path: Path) -> None:
     scenario, app = load_scenario("process-crash"), load_app("shop")
-    with LocalPool(1) as pool:
+    with Pool(1) as pool:
         state = str(pool.workers[0].state)
         recorded = pool.record(scenario, app, 3, tmp_path)
     assert recorded.status == "ok", recorded.reason
@@ -93,7 +95,7 @@ def test_a_fault_is_recorded_with_its_truth_apart(tmp_path: Path) -> None:
 
 
 def test_without_namespaces_the_same_scenario_runs(tmp_path: Path) -> None:
-    with LocalPool(1, namespaces=False) as pool:
+    with Pool(1, SandboxChoice(namespaces=False)) as pool:
         recorded = pool.record(load_scenario("network-partition"), load_app("shop"), 5, tmp_path)
     assert recorded.status == "ok", recorded.reason
     assert read_truth(recorded.path).visible
@@ -102,7 +104,7 @@ def test_without_namespaces_the_same_scenario_runs(tmp_path: Path) -> None:
 def test_a_killed_worker_is_an_unscorable_episode_and_is_replaced(tmp_path: Path) -> None:
     scenario, app = load_scenario("process-crash"), load_app("shop")
     tasks = plan_tasks([scenario], {"shop": app}, 2, seed=0, split=None)
-    with LocalPool(1) as pool:
+    with Pool(1) as pool:
         pool.workers[0].process.kill()
         summary = record(tasks, pool, tmp_path, lambda task, outcome: None)
         assert (summary.recorded, summary.unscorable) == (2, 1)
@@ -112,7 +114,7 @@ def test_a_killed_worker_is_an_unscorable_episode_and_is_replaced(tmp_path: Path
 def test_recording_again_records_only_what_is_missing(tmp_path: Path) -> None:
     scenario, app = load_scenario("process-hang"), load_app("shop")
     tasks = plan_tasks([scenario], {"shop": app}, 2, seed=0, split=None)
-    with LocalPool(2) as pool:
+    with Pool(2) as pool:
         first = record(tasks[:1], pool, tmp_path, lambda task, outcome: None)
         before = (tmp_path / tasks[0].id / "episode.json").read_bytes()
         second = record(tasks, pool, tmp_path, lambda task, outcome: None)
@@ -124,7 +126,7 @@ def test_recording_again_records_only_what_is_missing(tmp_path: Path) -> None:
 def test_an_application_follows_another_one_that_failed(tmp_path: Path) -> None:
     """What a spoiled run left behind is of another application, whose components the next one does not have."""
     quiet = _with_rate(load_scenario("healthy-ledger"), 0.5)
-    with LocalPool(1) as pool:
+    with Pool(1) as pool:
         assert pool.record(quiet, load_app("ledger"), 1, tmp_path).reason.startswith(UNSTEADY)
         assert pool.record(load_scenario("healthy-steady"), load_app("shop"), 1, tmp_path).status == "ok"
 
@@ -138,7 +140,7 @@ def test_an_exception_in_the_block_stops_the_workers() -> None:
     states: list[str] = []
 
     def fail() -> None:
-        with LocalPool(1) as pool:
+        with Pool(1) as pool:
             states.append(str(pool.workers[0].state))
             raise RuntimeError("mine")
 
@@ -150,7 +152,7 @@ def test_an_exception_in_the_block_stops_the_workers() -> None:
 def test_a_full_or_read_only_disk_is_one_clear_error(tmp_path: Path) -> None:
     out = tmp_path / "file"
     out.write_text("not a folder")
-    with LocalPool(1) as pool, pytest.raises((InfrastructureError, PrerequisiteError), match="file"):
+    with Pool(1) as pool, pytest.raises((InfrastructureError, PrerequisiteError), match="file"):
         pool.record(load_scenario("healthy-steady"), load_app("shop"), 1, out)
 
 
@@ -190,7 +192,7 @@ class _Busy:
         plan = draw_plan(app, scenario, seed)
         busy = self.attempts[seed] < ATTEMPTS or seed == 8
         reason = f"{UNSTEADY}: 1 of 8 requests failed" if busy else "the sandbox died"
-        return Recorded(write_failure(plan, episode_id(scenario, app, seed), out, reason), "unscorable", None, reason)
+        return Recorded(write_failure(plan, episode_id(scenario, app, seed), out, "local", reason), "unscorable", None, reason)
 
 
 def test_an_unsteady_baseline_is_tried_again_and_nothing_begins_after_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,9 +200,9 @@ def test_an_unsteady_baseline_is_tried_again_and_nothing_begins_after_the_time(t
     scenario = load_scenario("process-crash")
     tasks = plan_tasks([scenario], {"shop": load_app("shop")}, 3, seed=7, split=None)
     pool, done = _Busy(), list[tuple[int, str]]()
-    summary = record(tasks, cast(LocalPool, pool), tmp_path, lambda task, outcome: done.append((task.seed, outcome.reason)))
+    summary = record(tasks, cast(Pool, pool), tmp_path, lambda task, outcome: done.append((task.seed, outcome.reason)))
     assert pool.attempts == {7: ATTEMPTS, 8: ATTEMPTS, 9: ATTEMPTS}
     assert dict(done) == {7: "the sandbox died", 8: f"{UNSTEADY}: 1 of 8 requests failed", 9: "the sandbox died"}
     assert summary == Summary(recorded=3, unscorable=3, retried=3 * (ATTEMPTS - 1))
-    none = record(tasks, cast(LocalPool, _Busy()), tmp_path / "late", lambda task, outcome: None, minutes=0)
+    none = record(tasks, cast(Pool, _Busy()), tmp_path / "late", lambda task, outcome: None, minutes=0)
     assert none == Summary()

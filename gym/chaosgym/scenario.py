@@ -117,8 +117,8 @@ class ScenarioSpec(Strict):
 
     app: Name
     """The app that is run, by its name."""
-    sandboxes: Annotated[tuple[Literal["local", "docker", "kubernetes"], ...], Field(min_length=1)] = ("local",)
-    """Where it can run."""
+    sandboxes: Annotated[tuple[Literal["local", "docker", "kubernetes"], ...], Field(min_length=1)] | None = None
+    """Where it may run; wherever its faults can be done by default."""
     workload: Workload = Workload()
     """What users do."""
     timeline: Timeline = Timeline()

@@ -17,7 +17,7 @@ from chaosgym.scenarios import find_scenarios, load_app
 from chaosgym.truth import Truth, read_truth
 
 if TYPE_CHECKING:
-    from chaosgym.recording.pool import LocalPool, Recorded
+    from chaosgym.recording.pool import Pool, Recorded
 
 __all__ = ["LiveCases"]
 
@@ -40,7 +40,7 @@ class LiveCases(Generic[T]):
             raise InputError(f"no scenario matches {scenarios!r} in split {split!r}; `chaosgym scenario list` names them")
         self._apps = {name: load_app(name) for name in {s.spec.app for s in self._scenarios}}
         self._open = ExitStack()
-        self._pool: LocalPool | None = None
+        self._pool: Pool | None = None
         self._closer = weakref.finalize(self, self._open.close)
 
     def draw(self, rng: np.random.Generator, options: Mapping[str, Any]) -> T:
@@ -68,13 +68,13 @@ class LiveCases(Generic[T]):
         self._open.close()
         self._pool = None
 
-    def _started(self) -> LocalPool:
+    def _started(self) -> Pool:
         if self._pool is None:
             try:
-                from chaosgym.recording.pool import LocalPool
+                from chaosgym.recording.pool import Pool
             except ImportError as error:
                 raise PrerequisiteError(f"a live sandbox needs {error.name}: pip install 'chaosgym[services]'") from error
-            self._pool = self._open.enter_context(LocalPool(1))
+            self._pool = self._open.enter_context(Pool(1))
         return self._pool
 
     def _read(self, recorded: Recorded, variant: int) -> T:

@@ -12,24 +12,26 @@ from chaosgym.cli.output import print_json, print_rows, talk
 
 if TYPE_CHECKING:
     from chaosgym.gates import Verdict
+    from chaosgym.sandbox.choice import SandboxChoice
+    from chaosgym.scenario import Scenario
 
 __all__ = ["check_live"]
 
 
 def check_live(
-    names: Sequence[str], app: str | None, seeds: int, workers: int, out: Path, report: Path | None, *, as_json: bool
+    scenarios: Sequence[Scenario], app: str | None, choice: SandboxChoice, seeds: int, workers: int, out: Path, report: Path | None,
+    *, as_json: bool,
 ) -> None:
     """Record what is missing under `out`, judge, print; exit 1 when a gate failed."""
     from datetime import UTC, datetime
 
     from chaosgym.cli.record import recording_bar
     from chaosgym.gates import as_row, count_episodes, plan_exams, run_gates, write_report
-    from chaosgym.recording.pool import LocalPool
-    from chaosgym.scenarios import load_app, load_scenario
+    from chaosgym.recording.pool import Pool
+    from chaosgym.scenarios import load_app
 
-    scenarios = [load_scenario(name) for name in dict.fromkeys(names)]
     exams = plan_exams(scenarios, {name: load_app(app or name) for name in {s.spec.app for s in scenarios}}, seeds)
-    with LocalPool(workers) as pool, recording_bar(count_episodes(exams)) as on_done:
+    with Pool(workers, choice) as pool, recording_bar(count_episodes(exams)) as on_done:
         proof = run_gates(exams, pool, out, on_done)
     if report is not None:
         write_report(report, proof, datetime.now(UTC).date())

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from chaosgym.cli import apps, doctor, episodes, evaluate, faults, investigate, record, rescore, run, scenario, train
+from chaosgym.cli import apps, doctor, episodes, evaluate, faults, image, investigate, record, rescore, run, scenario, train
 from chaosgym.cli.output import talk
 from chaosgym.errors import ChaosgymError
 from chaosgym.extras import install_line
@@ -65,6 +65,7 @@ def make_program() -> typer.Typer:
     program.command("record", epilog=record.EXAMPLE)(record.record)
     program.add_typer(episodes.group, name="episodes")
     program.command("investigate", epilog=investigate.EXAMPLE)(investigate.investigate)
+    program.add_typer(image.group, name="image")
     program.add_typer(train.group, name="train")
     program.command("rescore", epilog=rescore.EXAMPLE)(rescore.rescore)
     program.command("eval", epilog=evaluate.EVAL_EXAMPLE)(evaluate.evaluate)

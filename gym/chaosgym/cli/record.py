@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chaosgym.cli.output import JsonOption, print_json, print_rows, talk
+from chaosgym.cli.where import ContextOption, NamespaceOption, SandboxOption, choose
 
 if TYPE_CHECKING:
     from chaosgym.recording.pool import Recorded
@@ -31,7 +32,10 @@ def record(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Sandboxes side by side.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first episode; each next one adds 1.")] = 0,
     split: Annotated[str | None, typer.Option(help="Mark the episodes as of this split; `seeds` draws seeds of its own.")] = None,
-    namespaces: Annotated[bool, typer.Option(help="Use private namespaces where the system allows them.")] = True,
+    sandbox: SandboxOption = "local",
+    context: ContextOption = None,
+    namespace: NamespaceOption = None,
+    namespaces: Annotated[bool, typer.Option(help="local: use private namespaces where the system allows them.")] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Record live episodes into a folder.
@@ -39,7 +43,7 @@ def record(
     Running the same command again records only what is missing. An episode that the machinery spoiled is
     recorded as unscorable with its reason; exit 3 when all of them were.
     """
-    from chaosgym.recording.pool import LocalPool
+    from chaosgym.recording.pool import Pool
     from chaosgym.recording.record import plan_tasks
     from chaosgym.recording.record import record as record_tasks
     from chaosgym.scenarios import find_scenarios, load_app, refuse_impossible
@@ -48,8 +52,9 @@ def record(
     apps = {name: load_app(app or name) for name in {scenario.spec.app for scenario in found}}
     for scenario in found:
         refuse_impossible(scenario, apps[scenario.spec.app])
+    choice = choose(sandbox, found, namespaces=namespaces, context=context, namespace=namespace)
     tasks = plan_tasks(found, apps, episodes, seed, _read_split(split))
-    with LocalPool(min(workers, len(tasks)), namespaces=namespaces) as pool, recording_bar(len(tasks)) as on_done:
+    with Pool(min(workers, len(tasks)), choice) as pool, recording_bar(len(tasks)) as on_done:
         summary = record_tasks(tasks, pool, out, on_done)
     row = {"out": str(out), **asdict(summary)}
     if as_json:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chaosgym.cli.output import JsonOption, print_json, talk
+from chaosgym.cli.where import ContextOption, NamespaceOption, SandboxOption, choose
 
 if TYPE_CHECKING:
     from chaosgym.recording.pool import Recorded
@@ -27,24 +28,28 @@ def run(
     agent: Annotated[str, typer.Option(help="Who diagnoses it at the end: rules, most-errors, slm:MODEL, ...")] = "rules",
     app: Annotated[str | None, typer.Option(help="A YAML file to stand in for the application that it names.")] = None,
     out: Annotated[Path | None, typer.Option(help="Keep the episode in this folder.")] = None,
-    namespaces: Annotated[bool, typer.Option(help="Use private namespaces where the system allows them.")] = True,
+    sandbox: SandboxOption = "local",
+    context: ContextOption = None,
+    namespace: NamespaceOption = None,
+    namespaces: Annotated[bool, typer.Option(help="local: use private namespaces where the system allows them.")] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Run one scenario on real processes, then print the report, what an agent says to it and the truth."""
     from chaosgym.agents import make_agent
-    from chaosgym.recording.pool import LocalPool
+    from chaosgym.recording.pool import Pool
     from chaosgym.scenarios import load_app, load_scenario, refuse_impossible
 
     chosen, judge = load_scenario(scenario), make_agent(agent)
     application = load_app(app or chosen.spec.app)
     refuse_impossible(chosen, application)
+    choice = choose(sandbox, [chosen], namespaces=namespaces, context=context, namespace=namespace)
     began = time.monotonic()
 
     def progress(phase: str, detail: str) -> None:
         talk(f"{time.monotonic() - began:5.2f} s  {phase:<9} {detail}")
 
-    with _folder(out) as folder, LocalPool(1, namespaces=namespaces) as pool:
-        progress("ready", "a sandbox with its own PostgreSQL and Redis")
+    with _folder(out) as folder, Pool(1, choice) as pool:
+        progress("ready", f"a {choice.name} sandbox with its own PostgreSQL and Redis")
         recorded = pool.record(chosen, application, seed, folder, progress)
         result = _tell(recorded, judge, keep=out is not None)
     if as_json:

@@ -15,6 +15,7 @@ import typer
 from chaosgym.cli.live import check_live
 from chaosgym.cli.output import JsonOption, print_json, print_rows, talk, write_new
 from chaosgym.cli.profile import PROFILE_EXAMPLE, profile
+from chaosgym.cli.where import ContextOption, NamespaceOption, SandboxOption, choose
 
 if TYPE_CHECKING:
     from chaosgym.scenario import Scenario
@@ -174,6 +175,9 @@ def check_scenarios(
     workers: Annotated[int, typer.Option(min=1, max=64, help="With --live: sandboxes side by side.")] = 4,
     out: Annotated[Path, typer.Option(help="With --live: folder for the episodes; what is there already is kept.")] = Path("runs/gates"),
     report: Annotated[Path | None, typer.Option(help="With --live: write all verdicts and figures into this Markdown file.")] = None,
+    sandbox: SandboxOption = "local",
+    context: ContextOption = None,
+    namespace: NamespaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check scenarios: the documents, faults, parameters, targets and sandboxes; with --live also what really happens.
@@ -181,13 +185,16 @@ def check_scenarios(
     Exit 1 when a scenario asks for the impossible or fails a gate, 2 when a document cannot be read.
     """
     from chaosgym.errors import InputError
+    from chaosgym.scenarios import load_scenario
 
     if report is not None and not live:
         raise InputError(f"--report {report}: only what was run can be reported; add --live")
     names = [name for pattern in patterns or ["*"] for name in _expand(pattern)]
     rows, code = _static_rows(names, app)
     if live and not code:
-        check_live(names, app, seeds, workers, out, report, as_json=as_json)
+        scenarios = [load_scenario(name) for name in dict.fromkeys(names)]
+        choice = choose(sandbox, scenarios, context=context, namespace=namespace)
+        check_live(scenarios, app, choice, seeds, workers, out, report, as_json=as_json)
         return
     if as_json:
         print_json(rows)

@@ -72,7 +72,7 @@ class _CacheFault(Fault):
         from redis.exceptions import ConnectionError as Disconnected
 
         if self._begun:
-            with unless_dead(sandbox, self.target, Disconnected):
+            async with unless_dead(sandbox, self.target, Disconnected):
                 await self.undo(sandbox)
             self._begun = False
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from chaosgym.errors import FaultError
 from chaosgym.faults.base import FaultParameters, Symptom
-from chaosgym.faults.readback import in_force, resident_bytes
+from chaosgym.faults.readback import in_force
 from chaosgym.faults.rollout import RolloutFault
 from chaosgym.faults.undo import unless_dead
 from chaosgym.graph import edges
@@ -387,13 +387,13 @@ class MemoryLimit(RolloutFault):
 
     async def verify(self, sandbox: Sandbox) -> None:
         """No process of it lives above the limit."""
-        await in_force(
-            lambda: all(resident_bytes(pid) <= self.parameters.limit for pid in sandbox.processes(self.target)),
-            lambda: f"{self.label}: {self.target!r} runs on above {self.parameters.limit} bytes",
-            2.0,
-        )
+
+        async def within() -> bool:
+            return all(view.resident <= self.parameters.limit for view in await sandbox.inspect(self.target))
+
+        await in_force(within, lambda: f"{self.label}: {self.target!r} runs on above {self.parameters.limit} bytes", 2.0)
 
     async def heal(self, sandbox: Sandbox) -> None:
-        with unless_dead(sandbox, self.target):
+        async with unless_dead(sandbox, self.target):
             await sandbox.limit_memory(self.target, None)
         await super().heal(sandbox)

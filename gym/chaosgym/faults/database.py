@@ -16,7 +16,7 @@ from chaosgym.errors import FaultError, SandboxError
 from chaosgym.faults.base import Fault, FaultParameters, Symptom
 from chaosgym.faults.keeper import Keeper
 from chaosgym.faults.login import Login, draw_job, quoted
-from chaosgym.faults.readback import state
+from chaosgym.faults.readback import in_force
 from chaosgym.faults.statements import SqlFault, application_roles, on_sequence, real_table
 from chaosgym.sandbox.base import Capability, Sandbox
 from chaosgym.units import Count, Duration, Name
@@ -312,18 +312,19 @@ class DatabaseCrash(Fault):
         await self._keeper.start(lambda: self._kill(sandbox, rng), self.parameters.every)
 
     async def _kill(self, sandbox: Sandbox, rng: random.Random) -> None:
-        children = list(sandbox.processes(self.target))[1:]
+        children = list(await sandbox.processes(self.target))[1:]
         if not children:
             raise SandboxError(f"{self.label}: {self.target!r} has no session that could be killed")
         self._killed.append(rng.choice(children))
         await sandbox.signal(self.target, signal.SIGKILL, self._killed[-1])
 
     async def verify(self, sandbox: Sandbox) -> None:
-        deadline = time.monotonic() + 1
-        while state(self._killed[0]) not in (None, "Z", "X"):
-            if time.monotonic() > deadline:
-                raise FaultError(f"{self.label}: process {self._killed[0]} of {self.target!r} runs on after SIGKILL")
-            await asyncio.sleep(0.004)
+        first = self._killed[0]
+
+        async def gone() -> bool:
+            return first not in {view.pid for view in await sandbox.inspect(self.target)}
+
+        await in_force(gone, lambda: f"{self.label}: process {first} of {self.target!r} runs on after SIGKILL")
 
     async def heal(self, sandbox: Sandbox) -> None:
         """No more kills, and wait until the server lets a session in."""

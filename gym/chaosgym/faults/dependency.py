@@ -290,7 +290,7 @@ class CacheMemory(Fault):
     async def heal(self, sandbox: Sandbox) -> None:
         from redis.exceptions import ConnectionError as Disconnected
 
-        with unless_dead(sandbox, self.target, Disconnected):
+        async with unless_dead(sandbox, self.target, Disconnected):
             for key, value in self._before.items():
                 await sandbox.redis(self.target, "CONFIG", "SET", key, value)
 

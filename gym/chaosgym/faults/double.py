@@ -1,7 +1,7 @@
 """A Sandbox that acts on nothing: it writes down what it is asked, what is still undone, and can fail on demand.
 
 For trying a fault class without an application. Its components stand for this very process, so that
-what a fault reads from `/proc` is real; its postgres is down.
+what a fault reads back of them is real; its postgres is down.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import os
 import signal
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, get_args
 
 from chaosgym.app import App
 from chaosgym.errors import SandboxError
 from chaosgym.plan import ComponentPlan, Plan
-from chaosgym.sandbox.base import Capability, Pressure, Toxic
+from chaosgym.sandbox.base import Capability, PlatformChange, PlatformView, Pressure, ProcessView, Toxic
+from chaosgym.sandbox.proc import read_process
 from chaosgym.scenario import Scenario
 
 __all__ = ["RecordingSandbox", "small_plan"]
@@ -66,7 +67,7 @@ class RecordingSandbox:
         self._undone: dict[tuple[str, str], Any] = {}
         self._redis = dict(_REDIS_SETTINGS)
 
-    capabilities: frozenset[Capability] = frozenset({"signal", "hold", "restart", "limit", "defect", "link", "sql", "redis", "load"})
+    capabilities: frozenset[Capability] = frozenset(get_args(Capability))
 
     @property
     def plan(self) -> Plan:
@@ -91,10 +92,14 @@ class RecordingSandbox:
         if fails:
             raise SandboxError(f"call {number} ({capability} on {role!r}) fails, as asked for")
 
-    def processes(self, role: str) -> Sequence[int]:
+    async def processes(self, role: str) -> Sequence[int]:
         """This process; none for what was killed, and for postgres."""
         dead = ("killed", role) in self._undone or self._plan.app.spec.components[role].kind == "postgres"
         return [] if dead else [os.getpid()]
+
+    async def inspect(self, role: str) -> Sequence[ProcessView]:
+        """The kernel's view of them, on which nothing that was noted shows."""
+        return [view for pid in await self.processes(role) if (view := read_process(pid))]
 
     async def signal(self, role: str, number: int, pid: int | None = None) -> None:
         """Note it: SIGKILL leaves it killed, SIGSTOP stopped until SIGCONT."""
@@ -112,10 +117,6 @@ class RecordingSandbox:
     async def restart(self, role: str, *, version: str | None = None, settings: Mapping[str, Any] | None = None) -> None:
         """Note it."""
         self._act("restart", role, (version, settings), "rolled out", None if version is None and settings is None else (version, settings))
-
-    def files_limit(self, role: str) -> tuple[int, int]:
-        """Open files of this process, and 256."""
-        return len(os.listdir("/proc/self/fd")), self._undone.get(("files", role), 256)
 
     async def limit_files(self, role: str, count: int | None) -> None:
         """Note it."""
@@ -141,7 +142,7 @@ class RecordingSandbox:
         """Note it."""
         self._act("link", role, toxic, "toxic", toxic)
 
-    def link_toxic(self, role: str) -> Toxic | None:
+    async def link_toxic(self, role: str) -> Toxic | None:
         """What `toxic` noted."""
         return self._undone.get(("toxic", role))
 
@@ -151,6 +152,18 @@ class RecordingSandbox:
         self.calls.append(("sql", role, None))
         raise ConnectionRefusedError(f"the double has no server behind {role!r}")
         yield
+
+    def sql_server(self, role: str) -> Mapping[str, Any]:
+        """Nowhere."""
+        return {}
+
+    async def change_platform(self, role: str, change: PlatformChange | None) -> None:
+        """Note it."""
+        self._act("platform", role, change, "platform", change)
+
+    async def platform(self, role: str) -> PlatformView:
+        """One pod, and what was noted does not show on it."""
+        return PlatformView(1, 1, 1, frozenset())
 
     async def redis(self, role: str, *command: str | int) -> Any:
         """What our faults ask of a cache, noted or answered with little; anything else is refused."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from chaosgym.errors import FaultError
 from chaosgym.faults.undo import unless_dead
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["Job", "Login", "draw_job", "end", "quoted"]
 
 _CONNECT_TIMEOUT = 2
-_WHERE = """select host(inet_server_addr()) as address, current_setting('unix_socket_directories') as sockets,
-    current_setting('port')::int as port, current_database() as database"""
 _REPORT_USERS = ("reporting", "bi_reader", "analytics", "etl", "export_job", "dwh_sync", "finance_ro", "insights", "batch", "cdc_reader")
 _REPORT_PROGRAMS = ("metabase", "nightly-export", "report-builder", "superset", "airbyte", "etl-runner", "dbt", "cube-api", "exporter")
 _SCHEMA_USERS = ("migrator", "schema_owner", "ddl", "deployer", "dba", "maintenance", "release", "admin_ops", "db_admin", "housekeeping")
@@ -59,12 +57,12 @@ class Login:
         self.user: str | None = None
         """The role while it exists; the job's name, with a number when the application has that already."""
         self._password = secrets.token_urlsafe(15)
-        self._server: dict[str, Any] = {}
+        self._server: Mapping[str, Any] = {}
 
     async def create(self, sandbox: Sandbox, role: str, member_of: Sequence[str] = ()) -> None:
         """Make the role on the server of component `role`, with what the roles in `member_of` may do."""
+        self._server = sandbox.sql_server(role)
         async with sandbox.sql(role) as admin:
-            self._server = await _where(admin)
             taken = {row["rolname"] for row in await admin.fetch("select rolname from pg_roles")}
             user = next(name for n in range(1, 10_000) if (name := self.job.user + (f"_{n}" if n > 1 else "")) not in taken)
             self.user = user  # before it exists, so that a failure in between is undone as well
@@ -89,10 +87,9 @@ class Login:
 
         if self.user is None:
             return
-        with unless_dead(sandbox, role, asyncpg.PostgresError, asyncpg.InterfaceError):
-            async with sandbox.sql(role) as admin:
-                await admin.execute("select pg_terminate_backend(pid, 2000) from pg_stat_activity where usename = $1", self.user)
-                await admin.execute(f"drop role if exists {quoted(self.user)}")
+        async with unless_dead(sandbox, role, asyncpg.PostgresError, asyncpg.InterfaceError), sandbox.sql(role) as admin:
+            await admin.execute("select pg_terminate_backend(pid, 2000) from pg_stat_activity where usename = $1", self.user)
+            await admin.execute(f"drop role if exists {quoted(self.user)}")
         self.user = None
 
 
@@ -104,9 +101,3 @@ async def end(session: Connection) -> None:
         await session.close(timeout=1)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         session.terminate()
-
-
-async def _where(admin: Connection) -> dict[str, Any]:
-    """How to reach the server: as `admin` does."""
-    row = cast(Any, await admin.fetchrow(_WHERE))
-    return {"host": row["address"] or row["sockets"].split(",")[0].strip(), "port": row["port"], "database": row["database"]}

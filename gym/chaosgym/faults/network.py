@@ -72,7 +72,7 @@ async def round_trip(address: tuple[str, int], hello: bytes, timeout: float) -> 
 
 async def assert_toxic(sandbox: Sandbox, role: str, expected: Toxic, label: str) -> None:
     """Raise FaultError unless the proxy says that `expected` is in force."""
-    found = sandbox.link_toxic(role)
+    found = await sandbox.link_toxic(role)
     if found != expected:
         raise FaultError(f"{label}: the link of {role!r} has {found}, not {expected}")
 
@@ -189,6 +189,7 @@ class Loss(LinkFault):
 
     label = "network.loss"
     documented = "https://man7.org/linux/man-pages/man8/tc-netem.8.html"
+    needs: ClassVar[frozenset[Capability]] = frozenset({"link", "packets"})
     symptoms = (
         Symptom("callers", "latency"),
         Symptom("callers", "errors"),

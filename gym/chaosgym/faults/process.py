@@ -11,7 +11,7 @@ from pydantic import Field
 from chaosgym.errors import FaultError
 from chaosgym.faults.application import DefectRollout
 from chaosgym.faults.base import Fault, FaultParameters, Symptom
-from chaosgym.faults.readback import in_force, state
+from chaosgym.faults.readback import in_force
 from chaosgym.faults.undo import unless_dead
 from chaosgym.sandbox.base import Capability, Sandbox
 from chaosgym.units import Duration
@@ -19,11 +19,9 @@ from chaosgym.units import Duration
 __all__ = ["Crash", "CrashLoop", "Hang", "SlowStart"]
 
 
-def _running(sandbox: Sandbox, role: str, label: str) -> Sequence[int]:
-    pids = tuple(sandbox.processes(role))
-    if not pids:
+async def _assert_running(sandbox: Sandbox, role: str, label: str) -> None:
+    if not await sandbox.processes(role):
         raise FaultError(f"{label}: component {role!r} has no process; it must run before it can be broken")
-    return pids
 
 
 class Crash(Fault):
@@ -47,18 +45,21 @@ class Crash(Fault):
     class Parameters(FaultParameters):
         """None: dead is dead."""
 
-    _killed: Sequence[int] = ()
-
     async def inject(self, sandbox: Sandbox) -> None:
-        self._killed = _running(sandbox, self.target, self.label)
+        await _assert_running(sandbox, self.target, self.label)
         await sandbox.hold(self.target, True)  # first, or its supervisor may be quicker than we are
         await sandbox.signal(self.target, signal.SIGKILL)
 
     async def verify(self, sandbox: Sandbox) -> None:
-        await in_force(
-            lambda: not sandbox.processes(self.target) and all(state(pid) in (None, "Z", "X") for pid in self._killed),
-            lambda: f"{self.label}: {self.target!r} still runs after SIGKILL (processes {list(sandbox.processes(self.target))})",
-        )
+        """Its supervisor has none of it left, and the kernel neither."""
+        left: Sequence[int] = ()
+
+        async def dead() -> bool:
+            nonlocal left
+            left = await sandbox.processes(self.target) or [view.pid for view in await sandbox.inspect(self.target)]
+            return not left
+
+        await in_force(dead, lambda: f"{self.label}: {self.target!r} still runs after SIGKILL (processes {list(left)})")
 
     async def heal(self, sandbox: Sandbox) -> None:
         await sandbox.hold(self.target, False)
@@ -87,22 +88,22 @@ class Hang(Fault):
         """None: it stands still, or it does not."""
 
     async def inject(self, sandbox: Sandbox) -> None:
-        _running(sandbox, self.target, self.label)
+        await _assert_running(sandbox, self.target, self.label)
         await sandbox.signal(self.target, signal.SIGSTOP)
 
     async def verify(self, sandbox: Sandbox) -> None:
-        def stopped() -> bool:
-            pids = sandbox.processes(self.target)
-            return bool(pids) and all(state(pid) == "T" for pid in pids)
+        states: dict[int, str] = {}
 
-        await in_force(stopped, lambda: f"{self.label}: {self.target!r} is not stopped; states are {self._states(sandbox)}")
+        async def stopped() -> bool:
+            nonlocal states
+            states = {view.pid: view.state for view in await sandbox.inspect(self.target)}
+            return set(states.values()) == {"T"}
 
-    def _states(self, sandbox: Sandbox) -> dict[int, str | None]:
-        return {pid: state(pid) for pid in sandbox.processes(self.target)}
+        await in_force(stopped, lambda: f"{self.label}: {self.target!r} is not stopped; states are {states}")
 
     async def heal(self, sandbox: Sandbox) -> None:
-        if sandbox.processes(self.target):
-            with unless_dead(sandbox, self.target):
+        if await sandbox.processes(self.target):
+            async with unless_dead(sandbox, self.target):
                 await sandbox.signal(self.target, signal.SIGCONT)
 
 
@@ -130,16 +131,19 @@ class CrashLoop(DefectRollout):
     _before: frozenset[int] = frozenset()
 
     def defect(self, sandbox: Sandbox) -> dict[str, Any]:
-        self._before = frozenset(sandbox.processes(self.target))
         return {"kind": "exit", "seconds": self.parameters.seconds}
+
+    async def inject(self, sandbox: Sandbox) -> None:
+        self._before = frozenset(await sandbox.processes(self.target))
+        await super().inject(sandbox)
 
     async def verify(self, sandbox: Sandbox) -> None:
         """No process of before is left, or none at all."""
-        await in_force(
-            lambda: not self._before & frozenset(sandbox.processes(self.target)),
-            lambda: f"{self.label}: {self.target!r} was not rolled out: a process of before still runs",
-            2.0,
-        )
+
+        async def replaced() -> bool:
+            return not self._before & frozenset(await sandbox.processes(self.target))
+
+        await in_force(replaced, lambda: f"{self.label}: {self.target!r} was not rolled out: a process of before still runs", 2.0)
 
 
 class SlowStart(DefectRollout):

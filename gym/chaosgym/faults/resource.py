@@ -6,6 +6,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -13,7 +14,7 @@ from pydantic import Field
 from chaosgym.errors import FaultError
 from chaosgym.faults.base import Fault, FaultParameters, Symptom
 from chaosgym.faults.keeper import Keeper
-from chaosgym.faults.readback import connection_numbers, file_numbers, in_force, resident_bytes, soft_files_limit, state, thread_seconds
+from chaosgym.faults.readback import in_force
 from chaosgym.faults.undo import unless_dead
 from chaosgym.sandbox.base import Capability, Sandbox
 from chaosgym.units import Count, Duration, Number, Size
@@ -48,32 +49,28 @@ class Cpu(Fault):
     _since = 0.0
     _before: Mapping[int, float] = {}
 
-    def _used(self, sandbox: Sandbox) -> dict[int, float]:
+    async def _used(self, sandbox: Sandbox) -> dict[int, float]:
         """CPU seconds of every thread but the main ones, which serve the requests."""
-        return {
-            tid: seconds
-            for pid in sandbox.processes(self.target)
-            for tid, seconds in thread_seconds(pid).items()
-            if tid != pid
-        }
+        views = await sandbox.inspect(self.target)
+        return {tid: seconds for view in views for tid, seconds in view.threads.items() if tid != view.pid}
 
     async def inject(self, sandbox: Sandbox) -> None:
-        self._before, self._since = self._used(sandbox), time.monotonic()
+        self._before, self._since = await self._used(sandbox), time.monotonic()
         await sandbox.defect(self.target, {"kind": "spin", "duty": self.parameters.duty})
 
     async def verify(self, sandbox: Sandbox) -> None:
         """One thread takes a fifth of what it asks for at least: on a crowded machine it gets no more."""
 
-        def spins() -> bool:
-            elapsed = time.monotonic() - self._since
-            most = max((s - self._before.get(t, 0.0) for t, s in self._used(sandbox).items()), default=0.0)
+        async def spins() -> bool:
+            elapsed, used = time.monotonic() - self._since, await self._used(sandbox)
+            most = max((s - self._before.get(t, 0.0) for t, s in used.items()), default=0.0)
             return most >= max(0.03, 0.2 * self.parameters.duty * elapsed)
 
         asked = f"{self.parameters.duty:.0%} of a core"
         await in_force(spins, lambda: f"{self.label}: no thread of {self.target!r} computes ({asked} were asked for)", 2.0)
 
     async def heal(self, sandbox: Sandbox) -> None:
-        with unless_dead(sandbox, self.target):
+        async with unless_dead(sandbox, self.target):
             await sandbox.defect(self.target, None)
 
 
@@ -100,21 +97,25 @@ class MemoryLeak(Fault):
 
     _before: Mapping[int, int] = {}
 
+    async def _resident(self, sandbox: Sandbox) -> dict[int, int]:
+        return {view.pid: view.resident for view in await sandbox.inspect(self.target)}
+
     async def inject(self, sandbox: Sandbox) -> None:
-        self._before = {pid: resident_bytes(pid) for pid in sandbox.processes(self.target)}
+        self._before = await self._resident(sandbox)
         await sandbox.defect(self.target, {"kind": "leak", "bytes_per_second": self.parameters.rate})
 
     async def verify(self, sandbox: Sandbox) -> None:
         """A process of the component has grown, or the leak has killed it by now."""
         enough = min(self.parameters.rate // 20, 4 * 2**20)
 
-        def grew() -> bool:
-            return any(not (now := resident_bytes(pid)) or now - then >= enough for pid, then in self._before.items())
+        async def grew() -> bool:
+            resident = await self._resident(sandbox)
+            return any(not (now := resident.get(pid)) or now - then >= enough for pid, then in self._before.items())
 
         await in_force(grew, lambda: f"{self.label}: {self.target!r} did not grow by {enough} bytes in 2 s", 2.0)
 
     async def heal(self, sandbox: Sandbox) -> None:
-        with unless_dead(sandbox, self.target):
+        async with unless_dead(sandbox, self.target):
             await sandbox.defect(self.target, None)
 
 
@@ -145,21 +146,21 @@ class FileDescriptors(Fault):
     _limit = 0
 
     async def inject(self, sandbox: Sandbox) -> None:
-        self._limit = _limit_with_spare(sandbox, self.target, self.parameters.spare)
+        self._limit = await _limit_with_spare(sandbox, self.target, self.parameters.spare)
         await sandbox.limit_files(self.target, self._limit)
 
     async def verify(self, sandbox: Sandbox) -> None:
-        def limited() -> bool:
-            pids = sandbox.processes(self.target)
-            return bool(pids) and all(soft_files_limit(pid) == self._limit for pid in pids)
+        limits: dict[int, int | None] = {}
 
-        await in_force(limited, lambda: f"{self.label}: the soft limit of {self.target!r} is not {self._limit}: {self._limits(sandbox)}")
+        async def limited() -> bool:
+            nonlocal limits
+            limits = {view.pid: view.files_limit for view in await sandbox.inspect(self.target)}
+            return set(limits.values()) == {self._limit}
 
-    def _limits(self, sandbox: Sandbox) -> dict[int, Any]:
-        return {pid: soft_files_limit(pid) for pid in sandbox.processes(self.target)}
+        await in_force(limited, lambda: f"{self.label}: the soft limit of {self.target!r} is not {self._limit}: {limits}")
 
     async def heal(self, sandbox: Sandbox) -> None:
-        with unless_dead(sandbox, self.target):
+        async with unless_dead(sandbox, self.target):
             await sandbox.limit_files(self.target, None)
 
 
@@ -191,7 +192,7 @@ class CpuThrottle(Fault):
         self._keeper = Keeper()
 
     async def inject(self, sandbox: Sandbox) -> None:
-        if not sandbox.processes(self.target):
+        if not await sandbox.processes(self.target):
             raise FaultError(f"{self.label}: component {self.target!r} has no process; it must run before it can be throttled")
         await self._keeper.start(lambda: self._turn(sandbox), 0.0)
 
@@ -203,16 +204,16 @@ class CpuThrottle(Fault):
 
     async def verify(self, sandbox: Sandbox) -> None:
         """The kernel says that its process stands still, some of the time."""
-        await in_force(
-            lambda: any(state(pid) == "T" for pid in sandbox.processes(self.target)),
-            lambda: f"{self.label}: {self.target!r} never stands still",
-            2 * self.parameters.period + 0.2,
-        )
+
+        async def stands_still() -> bool:
+            return any(view.state == "T" for view in await sandbox.inspect(self.target))
+
+        await in_force(stands_still, lambda: f"{self.label}: {self.target!r} never stands still", 2 * self.parameters.period + 0.2)
 
     async def heal(self, sandbox: Sandbox) -> None:
         await self._keeper.stop()
-        if sandbox.processes(self.target):
-            with unless_dead(sandbox, self.target):
+        if await sandbox.processes(self.target):
+            async with unless_dead(sandbox, self.target):
                 await sandbox.signal(self.target, signal.SIGCONT)
 
 
@@ -239,18 +240,22 @@ class FileLeak(Fault):
 
     _before: Mapping[int, int] = {}
 
+    async def _open(self, sandbox: Sandbox) -> dict[int, int]:
+        return {view.pid: len(view.files) for view in await sandbox.inspect(self.target)}
+
     async def inject(self, sandbox: Sandbox) -> None:
-        self._before = {pid: len(file_numbers(pid)) for pid in sandbox.processes(self.target)}
+        self._before = await self._open(sandbox)
         await sandbox.defect(self.target, {"kind": "files", "count": self.parameters.count})
 
     async def verify(self, sandbox: Sandbox) -> None:
-        def grew() -> bool:
-            return any(len(file_numbers(pid)) - then >= self.parameters.count for pid, then in self._before.items())
+        async def grew() -> bool:
+            now = await self._open(sandbox)
+            return any(now.get(pid, 0) - then >= self.parameters.count for pid, then in self._before.items())
 
         await in_force(grew, lambda: f"{self.label}: no request has left {self.parameters.count} files open in {self.target!r}", 3.0)
 
     async def heal(self, sandbox: Sandbox) -> None:
-        with unless_dead(sandbox, self.target):
+        async with unless_dead(sandbox, self.target):
             await sandbox.defect(self.target, None)
 
 
@@ -273,34 +278,38 @@ class ThreadLeak(Fault):
 
     _before: Mapping[int, int] = {}
 
+    async def _threads(self, sandbox: Sandbox) -> dict[int, int]:
+        return {view.pid: len(view.threads) for view in await sandbox.inspect(self.target)}
+
     async def inject(self, sandbox: Sandbox) -> None:
-        self._before = {pid: len(thread_seconds(pid)) for pid in sandbox.processes(self.target)}
+        self._before = await self._threads(sandbox)
         await sandbox.defect(self.target, {"kind": "threads", "count": self.parameters.count})
 
     async def verify(self, sandbox: Sandbox) -> None:
-        def grew() -> bool:
-            return any(len(thread_seconds(pid)) - then >= self.parameters.count for pid, then in self._before.items())
+        async def grew() -> bool:
+            now = await self._threads(sandbox)
+            return any(now.get(pid, 0) - then >= self.parameters.count for pid, then in self._before.items())
 
         await in_force(grew, lambda: f"{self.label}: no request has left {self.parameters.count} threads behind in {self.target!r}", 3.0)
 
     async def heal(self, sandbox: Sandbox) -> None:
-        with unless_dead(sandbox, self.target):
+        async with unless_dead(sandbox, self.target):
             await sandbox.defect(self.target, None)
 
 
-def _limit_with_spare(sandbox: Sandbox, role: str, spare: int) -> int:
+async def _limit_with_spare(sandbox: Sandbox, role: str, spare: int) -> int:
     """The soft limit under which `spare` connections fit, once those of today are gone.
 
     The kernel compares the *number* of a new descriptor with the limit and hands out the lowest free
     one, so holes count: with 0-9 and 20-29 open, a limit of 20 leaves ten, not none.
     """
-    pids = sandbox.processes(role)
-    if not pids:
+    views = await sandbox.inspect(role)
+    if not views:
         raise FaultError(f"resource.file_descriptors: component {role!r} has no process; it must run before it can be limited")
-    return min(nth_free(file_numbers(pid) - connection_numbers(pid), spare) for pid in pids)
+    return min(nth_free(view.files - view.connections, spare) for view in views)
 
 
-def nth_free(numbers: set[int], skip: int) -> int:
+def nth_free(numbers: AbstractSet[int], skip: int) -> int:
     """The lowest number that is not in `numbers`, after `skip` others."""
     number = 0
     while True:

@@ -29,7 +29,7 @@ class Rollout:
 
     async def out(self, sandbox: Sandbox, settings: Mapping[str, Any], *, new_version: bool) -> None:
         """Replace the running processes by ones with `settings`, under the next version or the same."""
-        self._before = frozenset(sandbox.processes(self._role))
+        self._before = frozenset(await sandbox.processes(self._role))
         version = None
         if new_version:
             now = sandbox.plan.components[self._role].version
@@ -39,16 +39,18 @@ class Rollout:
 
     async def verify(self, sandbox: Sandbox) -> None:
         """Raise FaultError unless a process serves that was not there before."""
-        await in_force(
-            lambda: bool(set(sandbox.processes(self._role)) - self._before),
-            lambda: f"{self._label}: {self._role!r} was not rolled out: its processes are still {sorted(self._before)}",
-        )
+
+        async def replaced() -> bool:
+            return bool(set(await sandbox.processes(self._role)) - self._before)
+
+        still = sorted(self._before)
+        await in_force(replaced, lambda: f"{self._label}: {self._role!r} was not rolled out: its processes are still {still}")
 
     async def back(self, sandbox: Sandbox) -> None:
         """Roll back to what the plan says; no-op when nothing was rolled out."""
         if not self._begun:
             return
-        with unless_dead(sandbox, self._role):
+        async with unless_dead(sandbox, self._role):
             await sandbox.restart(self._role)
         self._begun = False
 

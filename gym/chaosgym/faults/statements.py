@@ -82,13 +82,13 @@ class SqlFault(Fault):
 
         if not self._undo:
             return
-        with unless_dead(sandbox, self.target, asyncpg.PostgresError, asyncpg.InterfaceError):
-            async with sandbox.sql(self.target) as admin:
-                await admin.execute("set default_transaction_read_only = off; set lock_timeout = '2s'")
-                while self._undo:
-                    with contextlib.suppress(asyncpg.SyntaxOrAccessError):  # class 42: there is nothing to undo
-                        await admin.execute(self._undo[-1])
-                    self._undo.pop()
+        lost = (asyncpg.PostgresError, asyncpg.InterfaceError)
+        async with unless_dead(sandbox, self.target, *lost), sandbox.sql(self.target) as admin:
+            await admin.execute("set default_transaction_read_only = off; set lock_timeout = '2s'")
+            while self._undo:
+                with contextlib.suppress(asyncpg.SyntaxOrAccessError):  # class 42: there is nothing to undo
+                    await admin.execute(self._undo[-1])
+                self._undo.pop()
 
 
 def on_sequence(table: str, options: str) -> str:

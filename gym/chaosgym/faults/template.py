@@ -43,7 +43,7 @@ class {name}(Fault):
         await sandbox.toxic(self.target, Toxic(latency=self.parameters.delay))
 
     async def verify(self, sandbox: Sandbox) -> None:
-        found = sandbox.link_toxic(self.target)  # read back, whatever `inject` was told
+        found = await sandbox.link_toxic(self.target)  # read back, whatever `inject` was told
         if found is None or found.latency != self.parameters.delay:
             raise FaultError(f"{{self.label}}: the link of {{self.target!r}} has {{found}}")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 from chaosgym.errors import SandboxError
 from chaosgym.sandbox.base import Sandbox
@@ -11,8 +11,8 @@ from chaosgym.sandbox.base import Sandbox
 __all__ = ["unless_dead"]
 
 
-@contextmanager
-def unless_dead(sandbox: Sandbox, role: str, *also: type[Exception]) -> Generator[None]:
+@asynccontextmanager
+async def unless_dead(sandbox: Sandbox, role: str, *also: type[Exception]) -> AsyncGenerator[None]:
     """Let what fails in the body pass if the component has no process any more; raise it otherwise.
 
     What counts as failing: OSError, SandboxError, and `also`, as a client library calls a lost server.
@@ -20,5 +20,5 @@ def unless_dead(sandbox: Sandbox, role: str, *also: type[Exception]) -> Generato
     try:
         yield
     except (OSError, SandboxError, *also):
-        if sandbox.processes(role):
+        if await sandbox.processes(role):
             raise

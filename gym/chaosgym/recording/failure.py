@@ -11,7 +11,7 @@ from chaosgym.recording.header import failed_header, make_truth
 __all__ = ["write_failure"]
 
 
-def write_failure(plan: Plan, identity: str, out: Path, reason: str) -> Path:
+def write_failure(plan: Plan, identity: str, out: Path, sandbox: str, reason: str) -> Path:
     """Write it under `out`. Raises InfrastructureError when even that cannot be written (disk full)."""
-    header = failed_header(plan.scenario, plan.app, identity, plan.seed, "local", reason)
+    header = failed_header(plan.scenario, plan.app, identity, plan.seed, sandbox, reason)
     return write_episode(out, header, {}, make_truth(plan, None, ()))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from chaosgym.recording.failure import write_failure
 from chaosgym.recording.header import make_header, make_truth
 from chaosgym.recording.timeline import Progress, make_faults, run_timeline
 from chaosgym.recording.visibility import symptoms_seen
-from chaosgym.sandbox.local import LocalSandbox
+from chaosgym.sandbox.live import LiveSandbox
 from chaosgym.sandbox.namespaces import Isolation
 from chaosgym.scenario import Scenario
 from chaosgym.services.load import LoadGenerator
@@ -36,10 +37,11 @@ _OVERRUN = 25.0
 """Seconds beyond the timeline's own length after which an episode counts as hung."""
 
 
-async def serve(control: socket.socket, sandbox: LocalSandbox, isolation: Isolation) -> None:
-    """Boot the sandbox, then answer jobs until the runner closes the socket."""
+async def serve(control: socket.socket, make: Callable[[], LiveSandbox], isolation: Isolation) -> None:
+    """Make the sandbox and boot it, then answer jobs until the runner closes the socket."""
     reader, writer = await asyncio.open_connection(sock=control, limit=2**22)
     try:
+        sandbox = make()
         await sandbox.boot()
     except (ChaosgymError, OSError) as error:
         await _say(writer, {"failed": str(error), "exit_code": getattr(error, "exit_code", 3)})
@@ -50,7 +52,7 @@ async def serve(control: socket.socket, sandbox: LocalSandbox, isolation: Isolat
     await sandbox.close()
 
 
-async def _answer(sandbox: LocalSandbox, job: dict[str, Any], writer: asyncio.StreamWriter) -> dict[str, Any]:
+async def _answer(sandbox: LiveSandbox, job: dict[str, Any], writer: asyncio.StreamWriter) -> dict[str, Any]:
     def progress(phase: str, detail: str) -> None:
         if job["progress"]:
             writer.write(_line({"progress": phase, "detail": detail}))
@@ -65,7 +67,7 @@ async def _answer(sandbox: LocalSandbox, job: dict[str, Any], writer: asyncio.St
         async with asyncio.timeout(_OVERRUN + line.warmup + line.baseline + line.incident + line.recovery):
             done = await _record(sandbox, plan, job, progress)
     except (ChaosgymError, TimeoutError, OSError) as error:
-        done = _record_failure(plan, job, str(error) or "timed out: the sandbox hung")
+        done = _record_failure(plan, job, sandbox.name, str(error) or "timed out: the sandbox hung")
     try:
         async with asyncio.timeout(_STOP_TIMEOUT):
             await sandbox.stop()
@@ -74,7 +76,7 @@ async def _answer(sandbox: LocalSandbox, job: dict[str, Any], writer: asyncio.St
     return done
 
 
-async def _record(sandbox: LocalSandbox, plan: Plan, job: dict[str, Any], progress: Progress) -> dict[str, Any]:
+async def _record(sandbox: LiveSandbox, plan: Plan, job: dict[str, Any], progress: Progress) -> dict[str, Any]:
     progress("start", f"{len(plan.components)} components of {plan.app.metadata.name}")
     await sandbox.start(plan)
     progress("serving", "every service listens")
@@ -88,8 +90,8 @@ async def _record(sandbox: LocalSandbox, plan: Plan, job: dict[str, Any], progre
         await load.stop()
     sandbox.telemetry.spans.extend(load.rows())
     await sandbox.stop()
-    sandbox.collect_logs()
-    header = make_header(plan, job["id"], "local", marks, sandbox.programs)
+    await sandbox.collect_logs()
+    header = make_header(plan, job["id"], sandbox.name, marks, sandbox.programs)
     tables = sandbox.telemetry.tables((marks.baseline.start, (marks.recovery or marks.incident).end))
     causes = (fault for fault, planned in zip(make_faults(plan), plan.faults, strict=True) if planned.cause)
     seen = [symptoms_seen({plan.components[fault.target].name: fault}, tables, header) for fault in causes]
@@ -98,9 +100,9 @@ async def _record(sandbox: LocalSandbox, plan: Plan, job: dict[str, Any], progre
     return {"done": str(path), "status": "ok", "visible": truth.visible}
 
 
-def _record_failure(plan: Plan, job: dict[str, Any], reason: str) -> dict[str, Any]:
+def _record_failure(plan: Plan, job: dict[str, Any], sandbox: str, reason: str) -> dict[str, Any]:
     try:
-        path = write_failure(plan, job["id"], Path(job["out"]), reason)
+        path = write_failure(plan, job["id"], Path(job["out"]), sandbox, reason)
     except ChaosgymError as error:
         return {"failed": str(error), "exit_code": error.exit_code}
     return {"done": str(path), "status": "unscorable", "reason": reason}

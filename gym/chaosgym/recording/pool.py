@@ -1,6 +1,6 @@
-"""A pool of warm local sandboxes: claim one, use it, give it back or burn it.
+"""A pool of warm sandboxes: claim one, use it, give it back or burn it.
 
-    with LocalPool(4) as pool:
+    with Pool(4, SandboxChoice("docker")) as pool:
         path = pool.record(scenario, app, seed=7, out=Path("episodes"))
 
 Each sandbox is a worker process of its own (`chaosgym.recording.worker`). `record` may be called from many threads;
@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import queue
+import secrets
 import shutil
 import socket
 import subprocess
@@ -32,9 +33,10 @@ from chaosgym.app import App
 from chaosgym.errors import InfrastructureError, PrerequisiteError, SandboxError
 from chaosgym.faults.own import loaded_files
 from chaosgym.recording.timeline import Progress
+from chaosgym.sandbox.choice import SandboxChoice
 from chaosgym.scenario import Scenario
 
-__all__ = ["LocalPool", "Recorded", "Worker", "episode_id"]
+__all__ = ["Pool", "Recorded", "Worker", "episode_id"]
 
 BOOT_TIMEOUT = 40.0
 JOB_TIMEOUT = 120.0
@@ -71,13 +73,17 @@ class Recorded:
 class Worker:
     """One worker process, from the runner's side; not thread-safe: one claimant at a time."""
 
-    def __init__(self, namespaces: bool = True) -> None:
+    def __init__(self, choice: SandboxChoice = SandboxChoice()) -> None:  # noqa: B008 - frozen
         ours, theirs = socket.socketpair()
         self.state = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        arguments = [sys.executable, "-m", "chaosgym.recording.worker", str(theirs.fileno()), str(self.state), str(cache_folder())]
+        run = secrets.token_hex(6)
+        arguments = [
+            sys.executable, "-m", "chaosgym.recording.worker", str(theirs.fileno()), str(self.state), str(cache_folder()),
+            choice.to_json(), run,
+        ]  # fmt: skip
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         self.process = subprocess.Popen(
-            arguments + ([] if namespaces else ["--no-namespaces"]), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+            arguments, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=self._errors, start_new_session=True,
         )
         theirs.close()
@@ -138,11 +144,11 @@ class Worker:
         shutil.rmtree(self.state, ignore_errors=True)
 
 
-class LocalPool:
+class Pool:
     """`size` warm workers; see the module docstring."""
 
-    def __init__(self, size: int = 1, *, namespaces: bool = True) -> None:
-        self._namespaces = namespaces
+    def __init__(self, size: int = 1, choice: SandboxChoice = SandboxChoice()) -> None:  # noqa: B008 - frozen
+        self.choice = choice
         self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()
         self._all: set[Worker] = set()
         self._lock = threading.Lock()
@@ -163,7 +169,7 @@ class LocalPool:
         self.close()
 
     def _spawn(self) -> Worker:
-        worker = Worker(self._namespaces)
+        worker = Worker(self.choice)
         with self._lock:
             self._all.add(worker)
         return worker

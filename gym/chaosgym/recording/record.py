@@ -20,7 +20,7 @@ from chaosgym.drawing import draw_plan
 from chaosgym.episode import HEADER_FILE, read_header
 from chaosgym.errors import InfrastructureError
 from chaosgym.recording.failure import write_failure
-from chaosgym.recording.pool import LocalPool, Recorded, episode_id
+from chaosgym.recording.pool import Pool, Recorded, episode_id
 from chaosgym.recording.timeline import UNSTEADY
 from chaosgym.scenario import Scenario, Split
 from chaosgym.truth import read_truth
@@ -82,7 +82,7 @@ def plan_tasks(scenarios: Sequence[Scenario], apps: Mapping[str, App], episodes:
 
 
 def record(
-    tasks: Sequence[Task], pool: LocalPool, out: Path, on_done: Callable[[Task, Recorded], None], minutes: float = math.inf
+    tasks: Sequence[Task], pool: Pool, out: Path, on_done: Callable[[Task, Recorded], None], minutes: float = math.inf
 ) -> Summary:
     """Record what is missing of `tasks`; `on_done` is called in this thread after each episode.
 
@@ -106,7 +106,7 @@ def record(
     return summary
 
 
-def _run(tasks: Sequence[Task], pool: LocalPool, out: Path, until: float) -> Iterator[tuple[Task, Recorded, int]]:
+def _run(tasks: Sequence[Task], pool: Pool, out: Path, until: float) -> Iterator[tuple[Task, Recorded, int]]:
     """(task, outcome, attempts) as they end; none begins after `until` (monotonic seconds)."""
     executor = ThreadPoolExecutor(pool.size)
     todo = deque((task, 1) for task in tasks)
@@ -149,14 +149,14 @@ class Room:
             self.allowed, self.calm = self.allowed + 1, 0
 
 
-def _record_one(task: Task, pool: LocalPool, out: Path, wait_s: float = 0.0) -> Recorded:
+def _record_one(task: Task, pool: Pool, out: Path, wait_s: float = 0.0) -> Recorded:
     time.sleep(wait_s)
     try:
         return pool.record(task.scenario, task.app, task.seed, out)
     except InfrastructureError as error:  # its worker died or could not write: the episode is a datum all the same
         if (out / task.id / HEADER_FILE).is_file():
             return _reread(out / task.id)
-        path = write_failure(draw_plan(task.app, task.scenario, task.seed), task.id, out, str(error))
+        path = write_failure(draw_plan(task.app, task.scenario, task.seed), task.id, out, pool.choice.name, str(error))
         return Recorded(path, "unscorable", None, str(error))
 
 

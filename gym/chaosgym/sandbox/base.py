@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
+
+from pydantic import TypeAdapter
 
 from chaosgym.plan import Plan
 
-__all__ = ["Capability", "ObservedSandbox", "Pressure", "Sandbox", "Toxic"]
+__all__ = ["Capability", "ObservedSandbox", "PlatformChange", "PlatformView", "Pressure", "ProcessView", "Sandbox", "Toxic"]
 
-Capability = Literal["signal", "hold", "restart", "limit", "defect", "link", "sql", "redis", "load"]
+Capability = Literal["signal", "hold", "restart", "limit", "defect", "link", "sql", "redis", "load", "packets", "platform"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,66 @@ class Pressure:
     """large_requests: bytes of a body."""
 
 
+@dataclass(frozen=True)
+class PlatformChange:
+    """What somebody did to the objects that an orchestrator runs a component by."""
+
+    workload: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Strategic merge patch of the Deployment's spec."""
+    service: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Merge patch of the Service's spec."""
+    quota: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Hard limits of one more ResourceQuota in the namespace."""
+    delete_pod: bool = False
+    """The running pod is deleted at once."""
+
+
+@dataclass(frozen=True)
+class PlatformView:
+    """A component as its orchestrator shows it."""
+
+    replicas: int
+    """Wanted."""
+    ready: int
+    """Pods that are."""
+    endpoints: int
+    """Addresses that its Service leads to."""
+    reasons: frozenset[str]
+    """Why containers wait or ended and pods cannot be made, as `ImagePullBackOff`."""
+
+
+@dataclass(frozen=True)
+class ProcessView:
+    """A living process as the kernel shows it, wherever it lives: what a fault is read back from."""
+
+    pid: int
+    """As `signal` takes it."""
+    state: str
+    """One letter as in proc(5): R, S, D, T ..."""
+    resident: int
+    """Bytes of its resident set."""
+    files_limit: int | None
+    """Soft limit of open files in force; None is no limit, or not known."""
+    files: frozenset[int]
+    """Its open file descriptors."""
+    connections: frozenset[int]
+    """Those of `files` that are TCP connections, which listening sockets are not."""
+    threads: Mapping[int, float]
+    """CPU seconds, user and system, that each thread has used, by thread id; the main one's is `pid`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As values of JSON, to be read where the process does not live."""
+        return _VIEW.dump_python(self, mode="json")
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> ProcessView:
+        """The inverse of `to_json`. Raises ValueError on anything else."""
+        return _VIEW.validate_python(values)
+
+
+_VIEW = TypeAdapter(ProcessView)
+
+
 class Sandbox(Protocol):
     """A running application that can be broken."""
 
@@ -66,8 +128,12 @@ class Sandbox(Protocol):
     @property
     def capabilities(self) -> frozenset[Capability]: ...
 
-    def processes(self, role: str) -> Sequence[int]:
-        """Process ids of the component as the injector sees them (empty when it is down)."""
+    async def processes(self, role: str) -> Sequence[int]:
+        """Process ids of the component as `signal` takes them (empty when it is down)."""
+        ...
+
+    async def inspect(self, role: str) -> Sequence[ProcessView]:
+        """Every living process of the component, read back from the kernel: dearer than `processes`, which does where ids will."""
         ...
 
     async def signal(self, role: str, number: int, pid: int | None = None) -> None:
@@ -86,10 +152,6 @@ class Sandbox(Protocol):
         """
         ...
 
-    def files_limit(self, role: str) -> tuple[int, int]:
-        """[limit] (open file descriptors, soft limit) of the component's first process, read from /proc."""
-        ...
-
     async def limit_files(self, role: str, count: int | None) -> None:
         """[limit] Set the soft limit of open files of the running processes; None restores the plan's."""
         ...
@@ -106,12 +168,16 @@ class Sandbox(Protocol):
         """[link] What happens to traffic towards the component; None is a clean link. Needs `role in plan.proxied`."""
         ...
 
-    def link_toxic(self, role: str) -> Toxic | None:
+    async def link_toxic(self, role: str) -> Toxic | None:
         """[link] The toxic in force, read back from the proxy."""
         ...
 
     def sql(self, role: str) -> AbstractAsyncContextManager[Any]:
         """[sql] A superuser's asyncpg connection to the postgres component."""
+        ...
+
+    def sql_server(self, role: str) -> Mapping[str, Any]:
+        """[sql] Where the server of the postgres component is reached from here: host, port and database, as asyncpg takes them."""
         ...
 
     async def redis(self, role: str, *command: str | int) -> Any:
@@ -124,6 +190,15 @@ class Sandbox(Protocol):
 
     def pressure(self) -> Pressure | None:
         """[load] What comes at present, read back from whoever makes it."""
+        ...
+
+
+    async def change_platform(self, role: str, change: PlatformChange | None) -> None:
+        """[platform] Change the objects that the orchestrator runs it by; None puts back what the plan says."""
+        ...
+
+    async def platform(self, role: str) -> PlatformView:
+        """[platform] What the orchestrator says of it."""
         ...
 
 

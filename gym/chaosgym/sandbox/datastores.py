@@ -7,6 +7,7 @@ format, lock waits, connection slots - is on. PostgreSQL starts from a template 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import redis.asyncio as redis_client
@@ -23,7 +25,7 @@ from chaosgym.sandbox.binaries import Program, find_postgres, find_redis
 from chaosgym.sandbox.namespaces import die_with_parent
 from chaosgym.services.wiring import Login
 
-__all__ = ["DATABASE", "POSTGRES_PORT", "REDIS_PORT", "Postgres", "Redis"]
+__all__ = ["DATABASE", "POSTGRES_PORT", "REDIS_PORT", "Postgres", "PostgresClient", "Redis", "RedisClient"]
 
 POSTGRES_PORT, REDIS_PORT, DATABASE = 5432, 6379, "app"
 MAX_CONNECTIONS = 40
@@ -43,8 +45,8 @@ def _unprivileged() -> int | None:
     return 65534 if os.getuid() == 0 else None
 
 
-def _spawn(arguments: Sequence[str | Path], log: Path, folder: Path, user: int | None = None) -> subprocess.Popen[bytes]:
-    with log.open("ab") as out:
+def _spawn(arguments: Sequence[str | Path], log: Path | None, folder: Path, user: int | None = None) -> subprocess.Popen[bytes]:
+    with log.open("ab") if log else contextlib.nullcontext() as out:
         return subprocess.Popen(
             arguments, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=folder, user=user, group=user,
             env={"LC_ALL": "C", "PATH": os.environ.get("PATH", "/usr/bin:/bin"), "TZ": "UTC"}, preexec_fn=die_with_parent,
@@ -76,80 +78,36 @@ def _cached_template(program: Program, cache: Path) -> Path:
     return final
 
 
-class Postgres:
-    """One server on `address:5432`, superuser over a socket that only the worker knows."""
+class PostgresClient:
+    """A superuser over the private socket in `folder`, wherever the server behind it runs."""
 
-    def __init__(self, folder: Path, address: str) -> None:
-        self.folder, self.address = folder, address
-        self.log = folder / "postgres.log"
-        self.program = find_postgres()
-        self._server: subprocess.Popen[bytes] | None = None
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._admin: asyncpg.Connection | None = None
         self.monitor: asyncpg.Connection | None = None
         """For statistics alone, so that a query that hangs does not stop anything else."""
         self._roles: tuple[str, ...] = ()
 
-    def launch(self, cache: Path) -> None:
-        """Lay out the data directory and spawn the server; `ready` waits for it."""
-        data, user = self.folder / "postgresql", _unprivileged()
-        if user is None:
-            shutil.copytree(_cached_template(self.program, cache), data)
-            data.chmod(0o700)
-        else:
-            os.chown(self.folder, user, user)
-            _initdb(self.program, data, user)
-        options = [f"-c{key}={value}" for key, value in _SERVER_SETTINGS.items()]
-        if self.program.version >= (16,):
-            options.append("-cscram_iterations=256")  # a login costs microseconds, as a warm pool's would
-        if self.program.version >= (18,):
-            options.append("-cio_method=sync")
-        self._server = _spawn(
-            [self.program.path, "-D", data, *options, f"-clisten_addresses={self.address}", f"-cport={POSTGRES_PORT}",
-             f"-cunix_socket_directories={self.folder}"], self.log, self.folder, user)
-
-    async def ready(self) -> None:
-        """Connect as superuser and create the database. Raises SandboxError with the server's last words."""
-        deadline = time.monotonic() + _START_TIMEOUT
-        while True:
-            try:
-                first = await self.connect(database="postgres")
-                break
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                self._raise_if_dead(error, deadline)
-                await asyncio.sleep(0.01)
-        if not await first.fetchval("select 1 from pg_database where datname = $1", DATABASE):
-            await first.execute(f"create database {DATABASE}")
-        await first.close()
-        self._admin = await self.connect()
-        self.monitor = await self.connect()
-
-    def _raise_if_dead(self, error: Exception, deadline: float) -> None:
-        dead = self._server is None or self._server.poll() is not None
-        if dead or time.monotonic() > deadline:
-            words = self.log.read_text(errors="replace").strip().splitlines()[-2:]
-            where = f"{self.program.path} on {self.address}:{POSTGRES_PORT}"
-            raise SandboxError(f"PostgreSQL {where} did not start: {' / '.join(words) or error}")
-
     async def connect(self, database: str = DATABASE) -> asyncpg.Connection:
         """A superuser's connection over the private socket."""
-        return await asyncpg.connect(host=str(self.folder), port=POSTGRES_PORT, user="postgres", database=database, timeout=2,
-                                     server_settings={"application_name": ""})
+        where: dict[str, Any] = self.server | {"database": database}
+        return await asyncpg.connect(**where, user="postgres", timeout=2, server_settings={"application_name": ""})
+
+    @property
+    def server(self) -> dict[str, Any]:
+        """Host, port and database, as asyncpg takes them."""
+        return {"host": str(self.folder), "port": POSTGRES_PORT, "database": DATABASE}
 
     @property
     def admin(self) -> asyncpg.Connection:
-        """The worker's own connection. Raises SandboxError before `ready`."""
+        """Our own connection. Raises SandboxError before there is one."""
         if self._admin is None or self._admin.is_closed():
             raise SandboxError("PostgreSQL is not running")
         return self._admin
 
-    @property
-    def pids(self) -> list[int]:
-        """The server process."""
-        return [self._server.pid] if self._server and self._server.poll() is None else []
-
     async def reset(self, tables: Mapping[str, str], roles: Sequence[Login]) -> None:
         """Drop what the last episode left, load `tables` (name -> create-and-fill SQL) and make `roles`; assert it is clean."""
-        if self._admin is None or self._admin.is_closed():  # the server may have restarted all of its sessions
+        if self._admin is None or self._admin.is_closed():  # at first, and when the server restarted all of its sessions
             self._admin = await self.connect()
         if self.monitor is None or self.monitor.is_closed():
             self.monitor = await self.connect()
@@ -163,7 +121,6 @@ class Postgres:
                             + "".join(tables.values()) + "select pg_stat_reset();")
         self._roles = tuple(r.user for r in roles)
         await self._assert_clean(tables, roles)
-        self.log.write_bytes(b"")
 
     async def _assert_clean(self, tables: Mapping[str, str], roles: Sequence[Login]) -> None:
         found = await self.admin.fetchrow(
@@ -176,49 +133,97 @@ class Postgres:
         if have != want:
             raise SandboxError(f"PostgreSQL is not clean after a reset: expected {want}, found {have}")
 
-    async def stop(self) -> None:
-        """Close the connection and end the server at once."""
+    def disconnect(self) -> None:
+        """Close our connections."""
         for connection in (self._admin, self.monitor):
             if connection is not None:
                 connection.terminate()
-        _end(self._server, signal.SIGQUIT)
 
 
-class Redis:
-    """One server on `address:6379`, without persistence."""
+class Postgres(PostgresClient):
+    """One server on `address:5432`, superuser over a socket that only the worker knows."""
 
-    def __init__(self, folder: Path, address: str) -> None:
-        self.folder, self.address = folder, address
-        self.log = folder / "redis.log"
-        self.program = find_redis()
+    def __init__(self, folder: Path, address: str, log: Path | None) -> None:
+        """`log`: None writes to our own output."""
+        super().__init__(folder)
+        self.address, self.log = address, log
+        self.program = find_postgres()
         self._server: subprocess.Popen[bytes] | None = None
-        self.client: redis_client.Redis = redis_client.Redis(unix_socket_path=str(folder / "redis.sock"), decode_responses=True)
 
-    def launch(self) -> None:
-        """Spawn the server; `ready` waits for it."""
+    def launch(self, cache: Path) -> None:
+        """Lay out the data directory and spawn the server; `ready` waits for it."""
+        data, user = self.folder / "postgresql", _unprivileged()
+        if user is None:
+            self.launch_copy(_cached_template(self.program, cache))
+        else:
+            os.chown(self.folder, user, user)
+            _initdb(self.program, data, user)
+            self._launch(data, user)
+
+    def launch_copy(self, template: Path) -> None:
+        """Spawn the server on a copy of `template`, as `initdb` made it; we must not be root."""
+        data = self.folder / "postgresql"
+        shutil.copytree(template, data)
+        data.chmod(0o700)
+        if self.address == "*":  # clients come from other machines, not from loopback
+            with (data / "pg_hba.conf").open("a") as rules:
+                rules.write("host all all all scram-sha-256\n")
+        self._launch(data, None)
+
+    def _launch(self, data: Path, user: int | None) -> None:
+        options = [f"-c{key}={value}" for key, value in _SERVER_SETTINGS.items()]
+        if self.program.version >= (16,):
+            options.append("-cscram_iterations=256")  # a login costs microseconds, as a warm pool's would
+        if self.program.version >= (18,):
+            options.append("-cio_method=sync")
         self._server = _spawn(
-            [self.program.path, "--bind", self.address, "--port", str(REDIS_PORT), "--unixsocket", str(self.folder / "redis.sock"),
-             "--dir", str(self.folder), "--save", "", "--appendonly", "no", "--maxmemory", str(_REDIS_MEMORY)], self.log, self.folder)
+            [self.program.path, "-D", data, *options, f"-clisten_addresses={self.address}", f"-cport={POSTGRES_PORT}",
+             f"-cunix_socket_directories={self.folder}"], self.log, self.folder, user)
 
     async def ready(self) -> None:
-        """Wait for PONG. Raises SandboxError with the server's last words."""
+        """Wait until it answers and create the database. Raises SandboxError with the server's last words."""
         deadline = time.monotonic() + _START_TIMEOUT
         while True:
             try:
-                await self.client.ping()
-                return
-            except redis_client.RedisError as error:
-                dead = self._server is None or self._server.poll() is not None
-                if dead or time.monotonic() > deadline:
-                    words = self.log.read_text(errors="replace").strip().splitlines()[-1:]
-                    where = f"{self.program.path} on {self.address}:{REDIS_PORT}"
-                    raise SandboxError(f"Redis {where} did not start: {' '.join(words)}") from error
-                await asyncio.sleep(0.005)
+                first = await self.connect(database="postgres")
+                break
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                self._raise_if_dead(error, deadline)
+                await asyncio.sleep(0.01)
+        if not await first.fetchval("select 1 from pg_database where datname = $1", DATABASE):
+            await first.execute(f"create database {DATABASE}")
+        await first.close()
+
+    def _raise_if_dead(self, error: Exception, deadline: float) -> None:
+        dead = self._server is None or self._server.poll() is not None
+        if dead or time.monotonic() > deadline:
+            words = _last_words(self.log, 2)
+            where = f"{self.program.path} on {self.address}:{POSTGRES_PORT}"
+            raise SandboxError(f"PostgreSQL {where} did not start: {words or error}")
 
     @property
     def pids(self) -> list[int]:
         """The server process."""
         return [self._server.pid] if self._server and self._server.poll() is None else []
+
+    async def reset(self, tables: Mapping[str, str], roles: Sequence[Login]) -> None:
+        """As the client's, and the log begins anew."""
+        await super().reset(tables, roles)
+        if self.log is not None:
+            self.log.write_bytes(b"")
+
+    async def stop(self) -> None:
+        """Close the connections and end the server at once."""
+        self.disconnect()
+        _end(self._server, signal.SIGQUIT)
+
+
+class RedisClient:
+    """The administrator's connection over the private socket in `folder`, wherever the server behind it runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.client: redis_client.Redis = redis_client.Redis(unix_socket_path=str(folder / "redis.sock"), decode_responses=True)
 
     async def reset(self) -> None:
         """Empty it and restore the settings that a fault may have changed; assert it is clean."""
@@ -236,12 +241,62 @@ class Redis:
         size = (await pipe.execute())[-1]
         if size != 0:
             raise SandboxError(f"Redis is not clean after a reset: {size} keys left")
-        self.log.write_bytes(b"")
+
+    async def disconnect(self) -> None:
+        """Close our connections."""
+        await self.client.aclose()
+
+
+class Redis(RedisClient):
+    """One server on `address:6379`, without persistence."""
+
+    def __init__(self, folder: Path, address: str, log: Path | None) -> None:
+        """`log`: None writes to our own output."""
+        super().__init__(folder)
+        self.address, self.log = address, log
+        self.program = find_redis()
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def launch(self) -> None:
+        """Spawn the server; `ready` waits for it."""
+        self._server = _spawn(
+            [self.program.path, "--bind", self.address, "--port", str(REDIS_PORT), "--unixsocket", str(self.folder / "redis.sock"),
+             "--dir", str(self.folder), "--save", "", "--appendonly", "no", "--maxmemory", str(_REDIS_MEMORY),
+             "--protected-mode", "no"], self.log, self.folder)
+
+    async def ready(self) -> None:
+        """Wait for PONG. Raises SandboxError with the server's last words."""
+        deadline = time.monotonic() + _START_TIMEOUT
+        while True:
+            try:
+                await self.client.ping()
+                return
+            except redis_client.RedisError as error:
+                dead = self._server is None or self._server.poll() is not None
+                if dead or time.monotonic() > deadline:
+                    where = f"{self.program.path} on {self.address}:{REDIS_PORT}"
+                    raise SandboxError(f"Redis {where} did not start: {_last_words(self.log, 1) or error}") from error
+                await asyncio.sleep(0.005)
+
+    @property
+    def pids(self) -> list[int]:
+        """The server process."""
+        return [self._server.pid] if self._server and self._server.poll() is None else []
+
+    async def reset(self) -> None:
+        """As the client's, and the log begins anew."""
+        await super().reset()
+        if self.log is not None:
+            self.log.write_bytes(b"")
 
     async def stop(self) -> None:
         """End the server at once."""
-        await self.client.aclose()
+        await self.disconnect()
         _end(self._server, signal.SIGKILL)
+
+
+def _last_words(log: Path | None, count: int) -> str:
+    return " / ".join(log.read_text(errors="replace").strip().splitlines()[-count:]) if log else ""
 
 
 def _end(server: subprocess.Popen[bytes] | None, number: signal.Signals) -> None:

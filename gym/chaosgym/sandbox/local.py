@@ -11,20 +11,21 @@ import asyncio
 import json
 import os
 import random
-import resource
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import asyncpg
 
 from chaosgym.errors import FaultError, SandboxError
 from chaosgym.plan import Plan
-from chaosgym.sandbox.base import Capability, Pressure, Toxic
+from chaosgym.sandbox.base import Capability, PlatformChange, PlatformView, Pressure, ProcessView, Toxic
 from chaosgym.sandbox.datastores import Postgres, Redis
+from chaosgym.sandbox.events import rollout_event
 from chaosgym.sandbox.links import Link
+from chaosgym.sandbox.proc import read_process
 from chaosgym.sandbox.supervisor import Supervisor
 from chaosgym.sandbox.watch import Watch
 from chaosgym.sandbox.wire import Network, draw_address, make_network
@@ -38,17 +39,20 @@ from chaosgym.telemetry.store import TelemetryBuffer
 __all__ = ["LocalSandbox"]
 
 _OTLP_PORT = 4318
-_CAPABILITIES: frozenset[Capability] = frozenset({"signal", "hold", "restart", "limit", "defect", "link", "sql", "redis", "load"})
+_CAPABILITIES: frozenset[Capability] = frozenset(get_args(Capability)) - {"platform"}
 
 
 class LocalSandbox:
     """Implements `chaosgym.sandbox.base.Sandbox`; lives in the worker process only."""
 
+    name = "local"
+
     def __init__(self, state: Path, cache: Path, zygote: Zygote) -> None:
         self._state, self._cache = state, cache
         self.telemetry = TelemetryBuffer()
-        self._postgres = Postgres(state, draw_address())
-        self._redis = Redis(state, draw_address())
+        self._store_logs = {"postgres": state / "postgres.log", "redis": state / "redis.log"}
+        self._postgres = Postgres(state, draw_address(), self._store_logs["postgres"])
+        self._redis = Redis(state, draw_address(), self._store_logs["redis"])
         self._receiver = Receiver(self.telemetry)
         self._supervisor = Supervisor(zygote, self._event, self._on_down, self._on_up)
         self._watch = Watch(self.telemetry, self._supervisor, self._postgres, self._redis)
@@ -139,7 +143,7 @@ class LocalSandbox:
     async def deliver(self) -> None:
         await self._supervisor.deliver()
 
-    def collect_logs(self) -> None:
+    async def collect_logs(self) -> None:
         """Read every component's log into the telemetry; the episode's log files are removed."""
         for role, log in self._logs.items():
             component = self.plan.components[role]
@@ -148,9 +152,8 @@ class LocalSandbox:
             log.unlink(missing_ok=True)
         self._logs.clear()
         for role, component in self.plan.components.items():
-            if self._kind(role) in ("postgres", "redis"):
-                store = self._postgres if self._kind(role) == "postgres" else self._redis
-                self.telemetry.logs.extend(parse_log(store.log.read_text(errors="replace"), component.name, self._kind(role)))
+            if store_log := self._store_logs.get(self._kind(role)):
+                self.telemetry.logs.extend(parse_log(store_log.read_text(errors="replace"), component.name, self._kind(role)))
 
     def _on_down(self, role: str) -> None:
         if role in self._links:
@@ -162,11 +165,14 @@ class LocalSandbox:
 
     # ---- capabilities
 
-    def processes(self, role: str) -> Sequence[int]:
+    async def processes(self, role: str) -> Sequence[int]:
         return self._watch.pids(role)
 
+    async def inspect(self, role: str) -> Sequence[ProcessView]:
+        return [view for pid in self._watch.pids(role) if (view := read_process(pid))]
+
     async def signal(self, role: str, number: int, pid: int | None = None) -> None:
-        for each in self.processes(role):
+        for each in self._watch.pids(role):
             if pid in (None, each):
                 os.kill(each, number)
 
@@ -179,31 +185,13 @@ class LocalSandbox:
         planned = service_configs(self.plan, self._network.wiring)[role]
         after = planned.replace(**{"version": version or before.version, **(settings or {})})
         await self._supervisor.roll(role, after)
-        if after.version != before.version:
-            change = {"service.version": after.version, "previous": before.version}
-            self._event(role, "deployment", f"rolled out version {after.version} (was {before.version})", change)
-        else:
-            revision = random.randint(20, 400)
-            self._event(role, "config_change", f"applied configuration revision {revision}", {"revision": revision})
-
-    def files_limit(self, role: str) -> tuple[int, int]:
-        pid = self._first(role)
-        soft, _ = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        return len(os.listdir(f"/proc/{pid}/fd")), soft
+        self._event(role, *rollout_event(before, after))
 
     async def limit_files(self, role: str, count: int | None) -> None:
-        for pid in self.processes(role):
-            _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(count or self._supervisor.files(role), hard), hard))
+        self._supervisor.limit_files(role, count)
 
     async def limit_memory(self, role: str, size: int | None) -> None:
         self._supervisor.limit_memory(role, size or self.plan.app.spec.components[role].limits.memory)
-
-    def _first(self, role: str) -> int:
-        pids = self.processes(role)
-        if not pids:
-            raise FaultError(f"component {role!r} has no running process")
-        return pids[0]
 
     async def defect(self, role: str, defect: Mapping[str, Any] | None) -> None:
         await self._supervisor.defect(role, defect)
@@ -211,7 +199,7 @@ class LocalSandbox:
     async def toxic(self, role: str, toxic: Toxic | None) -> None:
         self._link(role).set(toxic)
 
-    def link_toxic(self, role: str) -> Toxic | None:
+    async def link_toxic(self, role: str) -> Toxic | None:
         return self._link(role).toxic
 
     def _link(self, role: str) -> Link:
@@ -227,6 +215,12 @@ class LocalSandbox:
     def pressure(self) -> Pressure | None:
         return self.users.strangers.pressure if self.users else None
 
+    async def change_platform(self, role: str, change: PlatformChange | None) -> None:
+        raise FaultError("no orchestrator runs the components of a local sandbox")
+
+    async def platform(self, role: str) -> PlatformView:
+        raise FaultError("no orchestrator runs the components of a local sandbox")
+
     @asynccontextmanager
     async def sql(self, role: str) -> AsyncGenerator[asyncpg.Connection, None]:
         if self._kind(role) != "postgres":
@@ -236,6 +230,9 @@ class LocalSandbox:
             yield connection
         finally:
             connection.terminate()
+
+    def sql_server(self, role: str) -> Mapping[str, Any]:
+        return self._postgres.server
 
     async def redis(self, role: str, *command: str | int) -> Any:
         if self._kind(role) != "redis":

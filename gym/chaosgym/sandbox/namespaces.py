@@ -20,7 +20,9 @@ import shutil
 import signal
 import socket
 import struct
+import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,11 +113,12 @@ def _probe_inside(writer: int) -> None:
     os._exit(0)
 
 
-def keep(lifeline: int, state: Path, want_namespaces: bool = True) -> Isolation:
+def keep(lifeline: int, state: Path, want_namespaces: bool = True, cleaner: Sequence[str] = ()) -> Isolation:
     """Split this process: the caller goes on as the worker, the original becomes its keeper.
 
     Returns only in the worker. The keeper removes `state` and exits with the worker's status when the
-    worker ends, or kills the worker when the other end of `lifeline` (a pipe or socket) closes.
+    worker ends, or kills the worker when the other end of `lifeline` (a pipe or socket) closes. After a worker that did
+    not end well it runs the command `cleaner`, if there is one.
     """
     isolation = probe() if want_namespaces else Isolation(False, "switched off")
     if isolation.namespaced:
@@ -124,7 +127,7 @@ def keep(lifeline: int, state: Path, want_namespaces: bool = True) -> Isolation:
         _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     worker = os.fork()
     if worker != 0:
-        _wait(worker, lifeline, state)
+        _wait(worker, lifeline, state, cleaner)
     die_with_parent()
     os.close(lifeline)
     if isolation.namespaced:
@@ -132,7 +135,7 @@ def keep(lifeline: int, state: Path, want_namespaces: bool = True) -> Isolation:
     return isolation
 
 
-def _wait(worker: int, lifeline: int, state: Path) -> None:
+def _wait(worker: int, lifeline: int, state: Path, cleaner: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for fd in (0, 1):
@@ -147,6 +150,8 @@ def _wait(worker: int, lifeline: int, state: Path) -> None:
     _kill_orphans()
     _libc.umount2(os.fsencode(state), MNT_DETACH)  # its tmpfs, if there is one; else this fails and changes nothing
     shutil.rmtree(state, ignore_errors=True)
+    if status != 0 and cleaner:
+        subprocess.run(cleaner, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=120, check=False)
     sys.stderr.flush()
     os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import time
@@ -58,7 +59,7 @@ class _Component:
     config: ServiceConfig
     memory: int
     files: int
-    log: Path
+    log: Path | None
     replicas: int
     instances: list[Instance] = field(default_factory=list["Instance"])
     forking: int = 0
@@ -91,8 +92,11 @@ class Supervisor:
         """Hear of the ends of processes, in the running loop."""
         self._zygote.attach(self._ended)
 
-    async def start(self, role: str, config: ServiceConfig, *, memory: int, files: int, log: Path, replicas: int = 1) -> None:
-        """Start a component and wait until all of its replicas listen. Raises SandboxError when one does not."""
+    async def start(self, role: str, config: ServiceConfig, *, memory: int, files: int, log: Path | None, replicas: int = 1) -> None:
+        """Start a component and wait until all of its replicas listen; without a `log` they write to our own output.
+
+        Raises SandboxError when one does not.
+        """
         component = self._components[role] = _Component(config, memory, files, log, replicas)
         await self._launch_all(role, component)
 
@@ -195,12 +199,19 @@ class Supervisor:
         return self._components[role].config
 
     def pids(self, role: str) -> list[int]:
-        """Processes of the component, oldest first."""
-        return [i.pid for i in self._components[role].instances]
+        """Processes of the component, oldest first; none when it was never started."""
+        component = self._components.get(role)
+        return [i.pid for i in component.instances] if component else []
 
     def files(self, role: str) -> int:
         """The plan's soft limit of open files."""
         return self._components[role].files
+
+    def limit_files(self, role: str, count: int | None) -> None:
+        """Set the soft limit of open files of the running processes; None is the plan's again."""
+        for pid in self.pids(role):
+            _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(count or self.files(role), hard), hard))
 
     def limit_memory(self, role: str, size: int) -> None:
         """Set the resident bytes above which a process of the component is killed."""
@@ -284,7 +295,9 @@ def _resident(pid: int) -> int:
         return 0
 
 
-def _last_words(log: Path) -> str:
+def _last_words(log: Path | None) -> str:
+    if log is None:
+        return "its log says why"
     try:
         lines = log.read_text(errors="replace").strip().splitlines()
     except OSError:

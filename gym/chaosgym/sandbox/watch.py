@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from chaosgym.errors import SandboxError
 from chaosgym.plan import Plan
 from chaosgym.sandbox.datastores import Postgres, Redis
+from chaosgym.sandbox.proc import children
 from chaosgym.sandbox.supervisor import Supervisor
 from chaosgym.telemetry.postgres import sample_postgres
 from chaosgym.telemetry.process import ProcessSampler
@@ -59,7 +59,7 @@ class Watch:
         if kind == "redis":
             return self._redis.pids
         if kind == "postgres":
-            return [child for pid in self._postgres.pids for child in (pid, *_children(pid))]
+            return [child for pid in self._postgres.pids for child in (pid, *children(pid))]
         return self._supervisor.pids(role)
 
     async def _sample(self, plan: Plan) -> None:
@@ -78,10 +78,3 @@ class Watch:
         while not self._stopping:
             self._supervisor.enforce_memory()
             await asyncio.sleep(LIMIT_EVERY)
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []

@@ -18,7 +18,7 @@ from chaosgym.services.config import Address
 from chaosgym.services.tables import table_statements
 from chaosgym.services.wiring import Login, Wiring
 
-__all__ = ["Network", "draw_address", "make_network"]
+__all__ = ["Network", "draw_address", "draw_logins", "make_network", "table_definitions"]
 
 _DATASTORE_PORTS = {"postgres": POSTGRES_PORT, "redis": REDIS_PORT}
 
@@ -51,9 +51,19 @@ def make_network(plan: Plan, postgres: str, redis: str, otlp: str) -> Network:
             direct[role] = (draw_address(), plan.components[role].port)
     client = {role: (draw_address(), port) if role in plan.proxied else (address, port) for role, (address, port) in direct.items()}
     bind = {role: address for role, address in direct.items() if components[role].kind not in servers}
-    logins = {role: _login(plan.components[role].name) for role, component in components.items() if _queries(component)}
-    tables = {name: sql for role, c in components.items() if c.kind == "postgres" for name, sql in table_statements(plan, role).items()}
-    return Network(Wiring(bind, client, otlp, DATABASE, logins), direct, tables)
+    return Network(Wiring(bind, client, otlp, DATABASE, draw_logins(plan)), direct, table_definitions(plan))
+
+
+def draw_logins(plan: Plan) -> dict[str, Login]:
+    """What each component that queries signs in with, by role; the passwords are new each time."""
+    components = plan.app.spec.components
+    return {role: _login(plan.components[role].name) for role, component in components.items() if _queries(component)}
+
+
+def table_definitions(plan: Plan) -> dict[str, str]:
+    """Table name -> SQL that creates and fills it."""
+    components = plan.app.spec.components
+    return {name: sql for role, c in components.items() if c.kind == "postgres" for name, sql in table_statements(plan, role).items()}
 
 
 def _queries(component: Component) -> bool:

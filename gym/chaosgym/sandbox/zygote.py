@@ -81,10 +81,13 @@ class Zygote:
         else:
             self._on_exit(message["exit"], message["code"])
 
-    async def fork(self, config: ServiceConfig, log: Path, files: int) -> tuple[int, socket.socket]:
-        """Fork one service; its stdout and stderr append to `log`, its soft limit of open files is `files`. Raises SandboxError."""
+    async def fork(self, config: ServiceConfig, log: Path | None, files: int) -> tuple[int, socket.socket]:
+        """Fork one service; its stdout and stderr append to `log` (None: ours), its soft limit of open files is `files`.
+
+        Raises SandboxError.
+        """
         future: asyncio.Future[tuple[int, socket.socket]] = asyncio.get_running_loop().create_future()
-        order = {"fork": {"config": config.to_json(), "log": str(log), "files": files}}
+        order = {"fork": {"config": config.to_json(), "log": str(log) if log else None, "files": files}}
         try:
             self._socket.send(json.dumps(order).encode())
         except OSError as error:
@@ -149,10 +152,11 @@ def _service(order: dict[str, Any], control: socket.socket) -> NoReturn:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(order["files"], hard), hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
-    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for stream in (1, 2):
-        os.dup2(log, stream)
-    os.close(log)
+    if order["log"] is not None:
+        log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        for stream in (1, 2):
+            os.dup2(log, stream)
+        os.close(log)
     random.seed()
     code = 0
     try:

@@ -13,9 +13,10 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from chaosgym.telemetry.store import Row
+if TYPE_CHECKING:  # what is sampled in a container needs no Arrow
+    from chaosgym.telemetry.store import Row
 
 __all__ = ["ProcessSampler", "gauge_row", "sum_row"]
 

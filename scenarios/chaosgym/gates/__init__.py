@@ -3,7 +3,7 @@
 Steady, visible, calibrated, solvable, healing, leak-free, repeatable and un-hackable; `docs/gates.md` explains each.
 
     exams = plan_exams(scenarios, apps, seeds=5)
-    with LocalPool(4) as pool:
+    with Pool(4) as pool:
         proof = run_gates(exams, pool, Path("runs/gates"), on_done)
 """
 

@@ -19,7 +19,7 @@ from chaosgym.gates.judge import answer_rows, judge_scenario
 from chaosgym.gates.ledger import note
 from chaosgym.gates.trial import Exam, Observed, broken_runs, exam, read_exam
 from chaosgym.gates.verdict import Verdict
-from chaosgym.recording.pool import LocalPool, Recorded
+from chaosgym.recording.pool import Pool, Recorded
 from chaosgym.recording.record import Task, record
 from chaosgym.scenario import Scenario
 
@@ -55,7 +55,7 @@ def _tasks(exams: Sequence[Exam]) -> dict[str, Task]:
     return {task.id: task for each in exams for task in each.tasks}
 
 
-def run_gates(exams: Sequence[Exam], pool: LocalPool, out: Path, on_done: Callable[[Task, Recorded], None]) -> Proof:
+def run_gates(exams: Sequence[Exam], pool: Pool, out: Path, on_done: Callable[[Task, Recorded], None]) -> Proof:
     """Record what is missing under `out` and judge; `on_done` is called after each episode.
 
     Verdicts stand in `out/verdicts.jsonl` as soon as they are known. Raises InputError when what was recorded

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from chaosgym.scenarios.check import check_scenario, refuse_impossible
+from chaosgym.scenarios.check import check_scenario, refuse_impossible, runs_on
 from chaosgym.scenarios.load import find_scenarios, library, load_app, load_scenario, scenario_path, shipped_apps, shipped_scenarios
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "load_app",
     "load_scenario",
     "refuse_impossible",
+    "runs_on",
     "scenario_path",
     "shipped_apps",
     "shipped_scenarios",

@@ -28,9 +28,12 @@ from chaosgym.scenarios.load import load_app, load_scenario, origin
 from chaosgym.scenarios.objection import objections
 from chaosgym.source import Loc, read_source
 
-__all__ = ["SANDBOXES", "check_scenario", "refuse_impossible"]
+__all__ = ["SANDBOXES", "check_scenario", "refuse_impossible", "runs_on"]
 
-SANDBOXES: Mapping[str, frozenset[Capability]] = {"local": frozenset(get_args(Capability))}
+_ALL = frozenset(get_args(Capability))
+SANDBOXES: Mapping[str, frozenset[Capability]] = {
+    "local": _ALL - {"platform"}, "docker": _ALL - {"packets", "platform"}, "kubernetes": _ALL - {"packets"},
+}  # fmt: skip
 """What each kind of sandbox of this version can do where nothing is refused to it."""
 
 def check_scenario(scenario: Scenario | str | Path, app: App | None = None) -> list[str]:
@@ -57,11 +60,15 @@ def refuse_impossible(scenario: Scenario, app: App) -> None:
         raise InputError("\n".join(problems))
 
 
+def runs_on(scenario: Scenario) -> tuple[str, ...]:
+    """The sandboxes that it may run on: those that it names, or all that can do its faults."""
+    known = all_faults()
+    needs = frozenset[Capability]().union(*(known[each.fault].needs for each in scenario.spec.faults if each.fault in known))
+    return scenario.spec.sandboxes or tuple(name for name, able in SANDBOXES.items() if needs <= able)
+
+
 def _problems(scenario: Scenario, app: App | None) -> Iterator[Problem]:
     """Locations are relative to `spec`."""
-    for index, sandbox in enumerate(scenario.spec.sandboxes):
-        if sandbox not in SANDBOXES:
-            yield Problem(("sandboxes", index), f"this version has no '{sandbox}' sandbox; it has {', '.join(SANDBOXES)}")
     yield from slo_problems(scenario)
     try:
         app = app or load_app(scenario.spec.app)
@@ -69,10 +76,11 @@ def _problems(scenario: Scenario, app: App | None) -> Iterator[Problem]:
         yield Problem(("app",), str(error))
         return
     users = reached(app)
+    asked = scenario.spec.sandboxes or runs_on(scenario)[:1] or ("local",)  # one reason is enough where none was named
     fine: list[Case] = []
     every = [case for index in range(len(scenario.spec.faults)) for (case,) in cases(scenario, app, [index])]
     for case in every:
-        problems = list(_case_problems(case, scenario.spec.sandboxes, users))
+        problems = list(_case_problems(case, asked, users))
         fine += [] if problems else [case]
         yield from problems
     if len(fine) == len(every):  # else there is nothing to draw a plan from
@@ -92,7 +100,7 @@ def _case_problems(case: Case, sandboxes: tuple[str, ...], users: set[str]) -> I
         yield Problem(place, f"app '{case.app.metadata.name}' has no component '{target}'; {roles}")
         return
     kind = components[target].kind
-    refused = {sandbox: why for sandbox in sandboxes if (why := refusal(fault, kind, SANDBOXES.get(sandbox, fault.needs))) is not None}
+    refused = {sandbox: why for sandbox in sandboxes if (why := refusal(fault, kind, SANDBOXES[sandbox])) is not None}
     if refused:
         yield from (Problem(place, f"'{target}' in sandbox '{s}': {why}; {_instead(case, fault, s)}") for s, why in refused.items())
         return
@@ -106,7 +114,7 @@ def _case_problems(case: Case, sandboxes: tuple[str, ...], users: set[str]) -> I
 
 def _instead(case: Case, fault: type[Fault], sandbox: str) -> str:
     """Where this fault would work, and which others would work here: of its own family, if there is one."""
-    able = SANDBOXES.get(sandbox, frozenset[Capability]())
+    able = SANDBOXES[sandbox]
     kind = case.app.spec.components[case.target].kind
     roles = [role for role, c in case.app.spec.components.items() if refusal(fault, c.kind, able) is None]
     fitting = [other.label for other in all_faults().values() if refusal(other, kind, able) is None]

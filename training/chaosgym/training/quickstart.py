@@ -24,7 +24,7 @@ from chaosgym.errors import InputError
 from chaosgym.evaluation import Comparison, EvaluationResult, compare, evaluate, read_curve, write_page
 from chaosgym.evaluation.lineup import line_up
 from chaosgym.evaluation.tables import headline_table
-from chaosgym.recording.pool import LocalPool, Recorded
+from chaosgym.recording.pool import Pool, Recorded
 from chaosgym.recording.record import Summary, Task, plan_tasks, record
 from chaosgym.scenarios import find_scenarios, load_app
 from chaosgym.training.config import GrpoConfig, PretrainConfig, SftConfig
@@ -121,7 +121,7 @@ def record_episodes(episodes: Path, say: Callable[[str], None], bar: Bar, seed: 
     say(f"recording {len(train) + len(seeds)} live episodes of {len(scenarios)} scenarios, {recipe.workers} sandboxes side by side")
     ended = episodes / "ended"  # a stage that has begun on these episodes must find the same when it goes on
     share = 0.0 if ended.is_file() else recipe.record_minutes / (len(train) + len(seeds))
-    with LocalPool(recipe.workers) as pool, bar(len(train) + len(seeds)) as on_done:
+    with Pool(recipe.workers) as pool, bar(len(train) + len(seeds)) as on_done:
         first = record(train, pool, episodes / "train", on_done, share * len(train))
         second = record(seeds, pool, episodes / "seeds", on_done, share * len(seeds))
     ended.touch()

@@ -1,0 +1,124 @@
+"""What the Kubernetes engine makes, as plain manifests; they meet Pod Security "restricted" and work from server 1.20 on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from chaosgym.sandbox.component import SERVICE_PORT
+from chaosgym.sandbox.datastores import POSTGRES_PORT, REDIS_PORT
+from chaosgym.sandbox.engine import CONTROL_PORT, CREATED_LABEL, OWNER_LABEL, RUN_LABEL, Exposure, PlaceKind
+from chaosgym.sandbox.image import image_reference
+
+__all__ = [
+    "SLOT_LABEL", "deployment", "extra_quota", "labels", "limit_range", "namespace", "network_policy", "quota", "service",
+    "service_account", "whole_service_spec",
+]  # fmt: skip
+
+SLOT_LABEL = "app.kubernetes.io/instance"
+_ACCOUNT = "workload"
+_USER = 10001
+_PORTS = {"service": SERVICE_PORT, "postgres": POSTGRES_PORT, "redis": REDIS_PORT}
+_MEMORY = {"service": "512Mi", "postgres": "512Mi", "redis": "256Mi"}
+
+
+def labels(run: str) -> dict[str, str]:
+    """What everything of a run carries."""
+    return {OWNER_LABEL: "chaosgym", RUN_LABEL: run, CREATED_LABEL: str(int(time.time()))}
+
+
+def namespace(name: str, labels: Mapping[str, str]) -> dict[str, Any]:
+    """With the Pod Security level that newer servers enforce."""
+    secure = {"pod-security.kubernetes.io/enforce": "restricted"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {**labels, **secure}}}
+
+
+def quota(labels: Mapping[str, str]) -> dict[str, Any]:
+    """An upper bound for a sandbox that goes wild."""
+    hard = {"pods": "120", "limits.memory": "48Gi", "limits.cpu": "120", "services": "120", "persistentvolumeclaims": "0"}
+    return extra_quota("compute-resources", hard, labels)
+
+
+def extra_quota(name: str, hard: Mapping[str, str], labels: Mapping[str, str]) -> dict[str, Any]:
+    """A ResourceQuota."""
+    return {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name, "labels": dict(labels)}, "spec": {"hard": dict(hard)}}
+
+
+def limit_range(labels: Mapping[str, str]) -> dict[str, Any]:
+    """So that no container is without limits."""
+    limit = {"type": "Container", "default": {"cpu": "1", "memory": "512Mi"}, "defaultRequest": {"cpu": "5m", "memory": "32Mi"}}
+    return {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "limits", "labels": dict(labels)}, "spec": {"limits": [limit]}}
+
+
+def service_account(labels: Mapping[str, str]) -> dict[str, Any]:
+    """Without any role, and without a token in the pods."""
+    metadata = {"name": _ACCOUNT, "labels": dict(labels)}
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata, "automountServiceAccountToken": False}
+
+
+def network_policy(labels: Mapping[str, str]) -> dict[str, Any]:
+    """Deny all but traffic within the namespace, orders and users from ours, and telemetry to ours.
+
+    Ours has no pod label to select by when it runs on a node, so the control port and the entry are open to addresses.
+    """
+    inside = {"podSelector": {}}
+    return {
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "private", "labels": dict(labels)},
+        "spec": {
+            "podSelector": {}, "policyTypes": ["Ingress", "Egress"],
+            "ingress": [
+                {"from": [inside]},
+                {"ports": [{"protocol": "TCP", "port": CONTROL_PORT}, {"protocol": "TCP", "port": SERVICE_PORT},
+                           {"protocol": "TCP", "port": SERVICE_PORT + 1}]},
+            ],
+            "egress": [{"to": [inside]}, {"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"protocol": "TCP"}]}],
+        },
+    }  # fmt: skip
+
+
+def deployment(handle: str, kind: PlaceKind, token: str, labels: Mapping[str, str]) -> dict[str, Any]:
+    """A place: one pod, replaced as a whole when its Deployment changes."""
+    marks = {**labels, SLOT_LABEL: handle}
+    pod = {
+        "serviceAccountName": _ACCOUNT, "automountServiceAccountToken": False, "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 1, "containers": [_container(kind, token)],
+        "securityContext": {
+            "runAsNonRoot": True, "runAsUser": _USER, "runAsGroup": _USER, "fsGroup": _USER, "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "volumes": [{"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
+                    {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "256Mi"}}],
+    }  # fmt: skip
+    return {
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": handle, "labels": marks},
+        "spec": {
+            "replicas": 1, "selector": {"matchLabels": {SLOT_LABEL: handle}}, "revisionHistoryLimit": 1,
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}},
+            "template": {"metadata": {"labels": marks}, "spec": pod},
+        },
+    }  # fmt: skip
+
+
+def _container(kind: PlaceKind, token: str) -> dict[str, Any]:
+    environment = {"PORT": str(CONTROL_PORT), "TOKEN": token, "KIND": kind}
+    return {
+        "name": "main", "image": image_reference(), "imagePullPolicy": "IfNotPresent",
+        "env": [{"name": key, "value": value} for key, value in environment.items()],
+        "resources": {"limits": {"cpu": "1", "memory": _MEMORY[kind]}, "requests": {"cpu": "5m", "memory": "32Mi"}},
+        "readinessProbe": {"tcpSocket": {"port": _PORTS[kind]}, "periodSeconds": 1, "failureThreshold": 2, "timeoutSeconds": 1},
+        "securityContext": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, {"name": "run", "mountPath": "/run/app"}],
+    }  # fmt: skip
+
+
+def service(name: str, exposure: Exposure, labels: Mapping[str, str]) -> dict[str, Any]:
+    """A ClusterIP in front of a place."""
+    ports = [{"name": "main", "port": exposure.port, "targetPort": exposure.target, "protocol": "TCP"}]
+    spec = {"type": "ClusterIP", "selector": {SLOT_LABEL: exposure.place.handle}, "ports": ports}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "labels": dict(labels)}, "spec": spec}
+
+
+def whole_service_spec(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A patch that puts selector and ports back, whatever was added to them."""
+    spec = body["spec"]
+    return {"selector": {"$patch": "replace", **spec["selector"]}, "ports": [{"$patch": "replace"}, *spec["ports"]]}
