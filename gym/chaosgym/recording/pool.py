@@ -38,8 +38,10 @@ from chaosgym.scenario import Scenario
 
 __all__ = ["Pool", "Recorded", "Worker", "episode_id"]
 
-BOOT_TIMEOUT = 40.0
+BOOT_TIMEOUT = 120.0
 JOB_TIMEOUT = 120.0
+STOP_TIMEOUT = 45.0
+"""Seconds that a worker gets to remove what it made; an engine takes some."""
 _PREFIX = "app-"
 """Of the state folder; PostgreSQL names it in its log, so it says nothing."""
 
@@ -136,7 +138,7 @@ class Worker:
         self._lines.close()
         self._socket.close()
         try:
-            self.process.wait(10)
+            self.process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from chaosgym.sandbox.component import SERVICE_PORT
-from chaosgym.sandbox.datastores import POSTGRES_PORT, REDIS_PORT
-from chaosgym.sandbox.engine import CONTROL_PORT, CREATED_LABEL, OWNER_LABEL, RUN_LABEL, Exposure, PlaceKind
+from chaosgym.sandbox.engine import CONTROL_PORT, Exposure, PlaceKind, labels
 from chaosgym.sandbox.image import image_reference
 
 __all__ = [
-    "SLOT_LABEL", "deployment", "extra_quota", "labels", "limit_range", "namespace", "network_policy", "quota", "service",
-    "service_account", "whole_service_spec",
+    "OF_NAMESPACE", "SLOT_LABEL", "deployment", "extra_quota", "labels", "namespace", "service", "whole_service_spec",
 ]  # fmt: skip
 
 SLOT_LABEL = "app.kubernetes.io/instance"
 _ACCOUNT = "workload"
 _USER = 10001
-_PORTS = {"service": SERVICE_PORT, "postgres": POSTGRES_PORT, "redis": REDIS_PORT}
 _MEMORY = {"service": "512Mi", "postgres": "512Mi", "redis": "256Mi"}
-
-
-def labels(run: str) -> dict[str, str]:
-    """What everything of a run carries."""
-    return {OWNER_LABEL: "chaosgym", RUN_LABEL: run, CREATED_LABEL: str(int(time.time()))}
 
 
 def namespace(name: str, labels: Mapping[str, str]) -> dict[str, Any]:
@@ -77,6 +68,12 @@ def network_policy(labels: Mapping[str, str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+OF_NAMESPACE: Mapping[str, Callable[[Mapping[str, str]], dict[str, Any]]] = {
+    "resource_quota": quota, "limit_range": limit_range, "service_account": service_account, "network_policy": network_policy,
+}  # fmt: skip
+"""What every namespace has, from the labels, by kind in the client's spelling."""
+
+
 def deployment(handle: str, kind: PlaceKind, token: str, labels: Mapping[str, str]) -> dict[str, Any]:
     """A place: one pod, replaced as a whole when its Deployment changes."""
     marks = {**labels, SLOT_LABEL: handle}
@@ -105,7 +102,7 @@ def _container(kind: PlaceKind, token: str) -> dict[str, Any]:
         "name": "main", "image": image_reference(), "imagePullPolicy": "IfNotPresent",
         "env": [{"name": key, "value": value} for key, value in environment.items()],
         "resources": {"limits": {"cpu": "1", "memory": _MEMORY[kind]}, "requests": {"cpu": "5m", "memory": "32Mi"}},
-        "readinessProbe": {"tcpSocket": {"port": _PORTS[kind]}, "periodSeconds": 1, "failureThreshold": 2, "timeoutSeconds": 1},
+        "readinessProbe": {"tcpSocket": {"port": CONTROL_PORT}, "periodSeconds": 1, "failureThreshold": 2, "timeoutSeconds": 1},
         "securityContext": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, {"name": "run", "mountPath": "/run/app"}],
     }  # fmt: skip
