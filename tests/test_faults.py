@@ -125,7 +125,7 @@ class _Undocumented(_Leaky):
         (_Undocumented, "no docstring"),
         (_Undocumented, "parameter 'delay' has no docstring"),
         (_Undocumented, "pattern '.*' matches every line"),
-        (_Undocumented, "a pattern belongs to the signal 'log'"),
+        (_Undocumented, "a pattern belongs to the signals 'log' and 'event'"),
         (_Undocumented, "pass an example of what it cannot do without"),
     ],
 )

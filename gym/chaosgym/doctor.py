@@ -1,7 +1,9 @@
 """What this machine can do for chaosgym: one Check each, with the exact fix where something is missing.
 
-    examine("local")    everything that live episodes and training need
-    examine("replay")   only what reading, scoring and evaluating recorded episodes needs
+    examine("local")        everything that live episodes and training need
+    examine("replay")       only what reading, scoring and evaluating recorded episodes needs
+    examine("docker")       this machine's part of it; `chaosgym.doctor_engines` asks the engine itself
+    examine("kubernetes")   likewise
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from chaosgym.sandbox.binaries import Program, find_postgres, find_redis
 __all__ = ["SANDBOXES", "Check", "examine"]
 
 Status = Literal["pass", "warn", "fail"]
-SANDBOXES = ("local", "replay")
+SANDBOXES = ("local", "replay", "docker", "kubernetes")
+_ENGINES = ("docker", "kubernetes")
 _GIB = 2**30
 _WORKER_BYTES = 350 * 2**20
 """What one worker of the local sandbox may take, with its PostgreSQL and Redis."""
@@ -67,13 +70,13 @@ def _system() -> Check:
 
 def _packages(sandbox: str) -> Iterator[Check]:
     for extra, modules in EXTRAS.items():
-        if extra == "services" and sandbox != "local":
+        if (extra == "services" and sandbox == "replay") or (extra in _ENGINES and sandbox != extra):
             continue
         missing = missing_modules(extra)
         if not missing:
             yield Check(f"packages.{extra}", "pass", f"all {len(modules)} found")
         else:
-            status = "fail" if extra == "services" else "warn"
+            status = "fail" if extra in ("services", sandbox) else "warn"
             yield Check(f"packages.{extra}", status, f"missing: {', '.join(missing)}", f"run: {install_line(missing[0])}")
 
 

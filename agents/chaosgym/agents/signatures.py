@@ -474,8 +474,50 @@ def retry_storm(x: Suspect) -> float:
     return min(1.0, repeats * (0.55 + 0.5 * changed) + 0.5 * changed * x.says("retrying"))
 
 
+def _unreached(x: Suspect) -> float:
+    """0 to 1: callers are refused at once."""
+    return _ramp(x.failing("refused", "unreachable", "reset", "noconnect", "timeout"), 0.05, 0.4)
+
+
+def selector(x: Suspect) -> float:
+    """Its pods are there and well, and its service leads to none of them."""
+    none = x.signals.endpoints.before > 0 and x.signals.endpoints.after == 0
+    return none * (x.signals.pods.after > 0) * (0.5 + 0.5 * _unreached(x)) * (1 - x.reported("Readiness probe failed"))
+
+
+def readiness_probe(x: Suspect) -> float:
+    """It runs, and its probe finds it unready for good: a pod on its way out is unready for a moment only."""
+    none = x.signals.pods.after == 0 and x.signals.endpoints.after == 0
+    alive = 1 - _ramp(x.signals.process_quiet, 1.5, 3.0)
+    return x.reported("Readiness probe failed") * none * alive * (1 - x.reported(r"liveness probe|Back-off restarting"))
+
+
+def target_port(x: Suspect) -> float:
+    """Its service leads to it, it is well, and callers are refused."""
+    leads = x.signals.endpoints.after > 0 and x.signals.pods.after > 0
+    refused = _ramp(x.failing("refused", "unreachable"), 0.05, 0.4)
+    return leads * (1 - _dead(x)) * refused * _fell(x.signals.served.rate) * (0.5 + 0.5 * x.happened("config_change"))
+
+
+def scaled_to_zero(x: Suspect) -> float:
+    """It was scaled down, and no pod is left."""
+    return float(x.happened("scale") and x.signals.pods.after == 0)
+
+
+def container_memory(x: Suspect) -> float:
+    """It is rolled out, ends at once, and is started later and later, and nothing else is said of it."""
+    back = x.reported(r"Back-off restarting failed container") * x.happened("deployment")
+    other = x.reported(r"executable file not found|no such file or directory|liveness probe")
+    return max(x.reported(r"OOMKill|ran out of memory"), 0.9 * back * (1 - other))
+
+
 _WRITTEN: Mapping[str, Callable[[Suspect], float]] = {
     "process.crash": crash,
+    "platform.readiness_probe": readiness_probe,
+    "platform.selector": selector,
+    "platform.target_port": target_port,
+    "platform.scaled_to_zero": scaled_to_zero,
+    "platform.memory_limit": container_memory,
     "resource.memory_leak": memory_leak,
     "resource.file_descriptors": file_descriptors,
     "dependency.connections": connections,

@@ -49,6 +49,11 @@ class Suspect:
         more = (_more(log) for log in logs if _more(log) > 0 and match(f"{log.template} {log.example}"))
         return min(1.0, sum(more) / 3)
 
+    def reported(self, pattern: str) -> float:
+        """1 when the platform reported something of it that matches, in the incident window."""
+        match = matcher(pattern)
+        return float(any(match(f"{event.name}: {event.body}") for event in self.events))
+
     def happened(self, *names: str) -> bool:
         """Whether one of these events happened to it in the incident window."""
         return any(event.name in names for event in self.events)

@@ -22,11 +22,14 @@ def telltale(fault: type[Fault]) -> Callable[[Suspect], float]:
     """How well what is seen of a component fits what `fault` declares, 0 to 1; 0 for one of a kind that it does not fit."""
     own = [s.pattern for s in fault.symptoms if s.signal == "log" and s.where == "component"]
     others = [s.pattern for s in fault.symptoms if s.signal == "log" and s.where == "callers"]
+    told = [s.pattern for s in fault.symptoms if s.signal == "event"]
     event = None if not issubclass(fault, RolloutFault) else "deployment" if fault.new_version else "config_change"
 
     def fits(x: Suspect) -> float:
         if x.signals.kind not in fault.kinds:
             return 0.0
+        if told:  # the platform says it in so many words
+            return max(x.reported(pattern) for pattern in told)
         said = max([*(x.shows(x.logs, p) for p in own), *(x.shows(x.near, p) for p in others)], default=0.0)
         came = 1.0 if event is None else float(x.happened(event))
         return said * (_SAID + _SUFFERED * _suffered(x, own=bool(own)) + _ROLLED_OUT * came) * (0.3 + 0.7 * came)

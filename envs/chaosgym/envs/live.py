@@ -13,7 +13,7 @@ import numpy as np
 
 from chaosgym.episode import Episode, read_episode
 from chaosgym.errors import InfrastructureError, InputError, PrerequisiteError
-from chaosgym.scenarios import find_scenarios, load_app
+from chaosgym.scenarios import find_scenarios, load_app, runs_on
 from chaosgym.truth import Truth, read_truth
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class LiveCases(Generic[T]):
         Raises InputError when no scenario matches.
         """
         self._make = make
-        self._scenarios = [s for s in find_scenarios(scenarios) if split in (None, s.metadata.split)]
+        self._scenarios = [s for s in find_scenarios(scenarios) if split in (None, s.metadata.split) and "local" in runs_on(s)]
         if not self._scenarios:
             raise InputError(f"no scenario matches {scenarios!r} in split {split!r}; `chaosgym scenario list` names them")
         self._apps = {name: load_app(name) for name in {s.spec.app for s in self._scenarios}}

@@ -8,17 +8,21 @@ from typing import Annotated, Any
 import typer
 
 from chaosgym.cli.output import JsonOption, print_json, print_rows
+from chaosgym.cli.place import PLACE, find_place
 
 __all__ = ["group"]
 
 group = typer.Typer(help="Recorded episodes.", no_args_is_help=True, rich_markup_mode=None)
 
-_Episode = Annotated[Path, typer.Argument(help="The folder of an episode.")]
+_Episode = Annotated[Path, typer.Argument(parser=find_place, metavar=PLACE, help="An episode.")]
 
 
 @group.command("list", epilog="Example: chaosgym episodes list episodes --json")
-def list_recorded(directory: Annotated[Path, typer.Argument(help="A folder of episodes.")], as_json: JsonOption = False) -> None:
-    """List the episodes in a folder with their status."""
+def list_recorded(
+    directory: Annotated[Path, typer.Argument(parser=find_place, metavar=PLACE, help="Where they are, as s3://bucket/episodes.")],
+    as_json: JsonOption = False,
+) -> None:
+    """List the episodes in a folder or a store with their status."""
     from chaosgym.episode import list_episodes, read_header
 
     rows: list[dict[str, Any]] = []

@@ -36,6 +36,7 @@ def describe(fault: type[Fault]) -> dict[str, Any]:
         "symptoms": [{"where": s.where, "signal": s.signal, "direction": s.direction, "pattern": s.pattern} for s in fault.symptoms],
         "description": cleandoc(fault.__doc__ or ""),
         "documented": fault.documented,
+        "differs": dict(fault.differs),
     }
 
 
@@ -72,7 +73,10 @@ def show_fault(
     print(f"{row['name']}: {row['summary']}\n\n{row['description']}\n")
     if row["documented"]:
         print(f"see    {row['documented']}")
-    print(f"fits   {', '.join(row['kinds'])}\nneeds  {', '.join(row['needs'])}\n")
+    print(f"fits   {', '.join(row['kinds'])}\nneeds  {', '.join(row['needs'])}")
+    for sandbox, reason in row["differs"].items():
+        print(f"on {sandbox}  {reason}")
+    print()
     for title in ("parameters", "symptoms"):
         print(title)
         if row[title]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chaosgym.cli.output import JsonOption, print_json
+from chaosgym.cli.place import PLACE, find_place
 
 if TYPE_CHECKING:
     from chaosgym.agents.investigator import Transcript
@@ -19,7 +20,7 @@ EXAMPLE = "Example: chaosgym investigate episodes/e0123456789abcde --truth"
 
 
 def investigate(
-    episode: Annotated[Path, typer.Argument(help="The folder of an episode.")],
+    episode: Annotated[Path, typer.Argument(parser=find_place, metavar=PLACE, help="An episode.")],
     calls: Annotated[int, typer.Option(min=1, help="Questions that may be asked.")] = 20,
     cost: Annotated[int, typer.Option(min=1, help="What they may cost together.")] = 30,
     tokens: Annotated[int, typer.Option(min=100, help="Tokens of one answer.")] = 600,

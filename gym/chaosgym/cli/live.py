@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from chaosgym.cli.dry_run import announce
 from chaosgym.cli.output import print_json, print_rows, talk
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def check_live(
     from chaosgym.scenarios import load_app
 
     exams = plan_exams(scenarios, {name: load_app(app or name) for name in {s.spec.app for s in scenarios}}, seeds)
+    announce(choice)
     with Pool(workers, choice) as pool, recording_bar(count_episodes(exams)) as on_done:
         proof = run_gates(exams, pool, out, on_done)
     if report is not None:

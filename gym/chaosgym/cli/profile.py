@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from chaosgym.cli.output import JsonOption, print_json, talk
+from chaosgym.cli.place import PLACE, find_place
 
 __all__ = ["PROFILE_EXAMPLE", "profile"]
 
@@ -15,7 +16,7 @@ PROFILE_EXAMPLE = "Example: chaosgym scenario profile --episodes episodes --agen
 
 
 def profile(
-    episodes: Annotated[Path, typer.Option(help="A folder of recorded episodes, as `chaosgym record` makes it.")],
+    episodes: Annotated[Path, typer.Option(parser=find_place, metavar=PLACE, help="Where recorded episodes are.")],
     pattern: Annotated[str, typer.Argument(metavar="[GLOB]", help="Names of scenarios in it; all of them by default.")] = "*",
     agent: Annotated[
         list[str] | None, typer.Option(help="An agent to measure beside the rails, as `chaosgym eval` takes it; may be repeated.")

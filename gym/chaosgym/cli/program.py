@@ -11,7 +11,24 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from chaosgym.cli import apps, doctor, episodes, evaluate, faults, image, investigate, record, rescore, run, scenario, train
+from chaosgym.cli import (
+    apps,
+    clean,
+    doctor,
+    episodes,
+    evaluate,
+    faults,
+    fleet,
+    foreign,
+    image,
+    investigate,
+    record,
+    rescore,
+    run,
+    sandboxes,
+    scenario,
+    train,
+)
 from chaosgym.cli.output import talk
 from chaosgym.errors import ChaosgymError
 from chaosgym.extras import install_line
@@ -65,7 +82,11 @@ def make_program() -> typer.Typer:
     program.command("record", epilog=record.EXAMPLE)(record.record)
     program.add_typer(episodes.group, name="episodes")
     program.command("investigate", epilog=investigate.EXAMPLE)(investigate.investigate)
+    program.add_typer(sandboxes.group, name="sandbox")
+    program.add_typer(foreign.group, name="foreign")
+    program.add_typer(fleet.group, name="fleet")
     program.add_typer(image.group, name="image")
+    program.command("clean", epilog=clean.EXAMPLE)(clean.clean)
     program.add_typer(train.group, name="train")
     program.command("rescore", epilog=rescore.EXAMPLE)(rescore.rescore)
     program.command("eval", epilog=evaluate.EVAL_EXAMPLE)(evaluate.evaluate)

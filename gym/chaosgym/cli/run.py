@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from chaosgym.cli.dry_run import DryRunOption, announce, show_blast
 from chaosgym.cli.output import JsonOption, print_json, talk
 from chaosgym.cli.where import ContextOption, NamespaceOption, SandboxOption, choose
 
@@ -32,17 +33,23 @@ def run(
     context: ContextOption = None,
     namespace: NamespaceOption = None,
     namespaces: Annotated[bool, typer.Option(help="local: use private namespaces where the system allows them.")] = True,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run one scenario on real processes, then print the report, what an agent says to it and the truth."""
     from chaosgym.agents import make_agent
+    from chaosgym.drawing import draw_plan
     from chaosgym.recording.pool import Pool
     from chaosgym.scenarios import load_app, load_scenario, refuse_impossible
 
     chosen, judge = load_scenario(scenario), make_agent(agent)
     application = load_app(app or chosen.spec.app)
     refuse_impossible(chosen, application)
-    choice = choose(sandbox, [chosen], namespaces=namespaces, context=context, namespace=namespace)
+    choice, _ = choose(sandbox, [chosen], namespaces=namespaces, context=context, namespace=namespace)
+    if dry_run:
+        show_blast(choice, [draw_plan(application, chosen, seed)], 1, as_json=as_json)
+        return
+    announce(choice)
     began = time.monotonic()
 
     def progress(phase: str, detail: str) -> None:
@@ -51,11 +58,11 @@ def run(
     with _folder(out) as folder, Pool(1, choice) as pool:
         progress("ready", f"a {choice.name} sandbox with its own PostgreSQL and Redis")
         recorded = pool.record(chosen, application, seed, folder, progress)
-        result = _tell(recorded, judge, keep=out is not None)
+        result = tell(recorded, judge, keep=out is not None)
     if as_json:
         print_json(result)
     elif recorded.status == "ok":
-        _print(result)
+        print_result(result)
     if recorded.status != "ok":
         talk(f"error: unscorable: {recorded.reason}")
         raise typer.Exit(3)
@@ -71,7 +78,7 @@ def _folder(out: Path | None) -> Generator[Path]:
         yield Path(folder)
 
 
-def _tell(recorded: Recorded, agent: Any, *, keep: bool) -> dict[str, Any]:
+def tell(recorded: Recorded, agent: Any, *, keep: bool) -> dict[str, Any]:
     from chaosgym.episode import read_episode
     from chaosgym.incident import compile_incident
     from chaosgym.rewards import score
@@ -95,7 +102,7 @@ def _tell(recorded: Recorded, agent: Any, *, keep: bool) -> dict[str, Any]:
     }
 
 
-def _print(result: dict[str, Any]) -> None:
+def print_result(result: dict[str, Any]) -> None:
     truth, reward = result["truth"], result["reward"]
     causes = ", ".join(f"{c['fault']} on {c['component']}" for c in truth["causes"]) or "nothing was broken"
     print(result["report"].rstrip())

@@ -193,7 +193,7 @@ def check_scenarios(
     rows, code = _static_rows(names, app)
     if live and not code:
         scenarios = [load_scenario(name) for name in dict.fromkeys(names)]
-        choice = choose(sandbox, scenarios, context=context, namespace=namespace)
+        choice, scenarios = choose(sandbox, scenarios, context=context, namespace=namespace)
         check_live(scenarios, app, choice, seeds, workers, out, report, as_json=as_json)
         return
     if as_json:

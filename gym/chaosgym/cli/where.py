@@ -25,14 +25,22 @@ NamespaceOption = Annotated[
 
 def choose(
     sandbox: str, scenarios: Sequence[Scenario], *, namespaces: bool = True, context: str | None = None, namespace: str | None = None
-) -> SandboxChoice:
-    """The sandbox that was asked for. Raises InputError when a scenario is not meant for it."""
+) -> tuple[SandboxChoice, list[Scenario]]:
+    """The sandbox that was asked for, and those of the scenarios that run on it; what is left out of many is told.
+
+    Raises InputError when none runs on it.
+    """
+    from chaosgym.cli.output import talk
     from chaosgym.errors import InputError
     from chaosgym.sandbox.choice import read_choice
     from chaosgym.scenarios import runs_on
 
     choice = read_choice(sandbox, namespaces=namespaces, context=context, namespace=namespace)
-    for scenario in scenarios:
-        if choice.name not in (able := runs_on(scenario)):
-            raise InputError(f"scenario {scenario.metadata.name!r} runs on {', '.join(able)}, not on {choice.name}; choose another")
-    return choice
+    fitting = [scenario for scenario in scenarios if choice.name in runs_on(scenario)]
+    others = [scenario.metadata.name for scenario in scenarios if scenario not in fitting]
+    if others and not fitting:
+        able = ", ".join(runs_on(scenarios[0])) or "no sandbox"
+        raise InputError(f"scenario {others[0]!r} runs on {able}, not on {choice.name}; choose another")
+    if others:
+        talk(f"left out, because they do not run on {choice.name}: {', '.join(others)}")
+    return choice, fitting

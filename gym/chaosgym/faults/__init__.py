@@ -68,6 +68,7 @@ from chaosgym.faults.network import (
     Unavailable,
 )
 from chaosgym.faults.own import own_faults
+from chaosgym.faults.platform import PLATFORM_FAULTS
 from chaosgym.faults.process import Crash, CrashLoop, Hang, SlowStart
 from chaosgym.faults.resource import Cpu, CpuThrottle, FileDescriptors, FileLeak, MemoryLeak, ThreadLeak
 from chaosgym.faults.traffic import LargeRequests, Probing, Scraper, SlowClients, Surge
@@ -89,6 +90,7 @@ FAULTS: dict[str, type[Fault]] = {
         BadDeploy, RetryStorm, BlockingCall, SlowRelease, Deadlock, RepeatedQueries, ConnectionLeak, IncompatibleAnswer,
         MissingColumn, MissingTable, SequenceReset, Constraint, NotNull, CacheType, CacheCorruption, PoisonMessage,
         Surge, Scraper, Probing, SlowClients, LargeRequests,
+        *PLATFORM_FAULTS,
     )
 }
 

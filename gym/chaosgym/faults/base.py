@@ -11,7 +11,7 @@ capabilities it needs, `inject`, `verify`, `heal` and the symptoms that must bec
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -33,12 +33,12 @@ class FaultParameters(BaseModel):
 class Symptom:
     """Something that must change in the telemetry, from the baseline to the incident window.
 
-    `signal` is one of errors, latency, rate, cpu, memory, files, threads, connections, evictions, down, log (then
-    `pattern` is a regular expression that log lines match in the incident but not in the baseline).
+    `signal` is one of errors, latency, rate, cpu, memory, files, threads, connections, evictions, down, log or event (then
+    `pattern` is a regular expression that log lines, or events of the platform, match in the incident but not in the baseline).
     """
 
     where: Literal["component", "callers", "edge"]
-    signal: Literal["errors", "latency", "rate", "cpu", "memory", "files", "threads", "connections", "evictions", "down", "log"]
+    signal: Literal["errors", "latency", "rate", "cpu", "memory", "files", "threads", "connections", "evictions", "down", "log", "event"]
     direction: Literal["up", "down"] = "up"
     pattern: str = ""
 
@@ -59,6 +59,8 @@ class Fault(ABC):
     needs: ClassVar[frozenset[Capability]]
     symptoms: ClassVar[tuple[Symptom, ...]]
     """It is visible when at least one of them is seen."""
+    differs: ClassVar[Mapping[str, str]] = {}
+    """Sandbox -> what is not as on the local one there, and why; only what was measured (`chaosgym sandbox compare`)."""
     Parameters: ClassVar[type[FaultParameters]]
 
     def __init__(self, target: str, parameters: dict[str, Any] | None = None) -> None:

@@ -64,8 +64,8 @@ def _declaration_problems(fault: type[Fault]) -> Iterator[str]:
     if not fault.symptoms:
         yield "no symptoms: a fault that cannot be seen cannot be diagnosed"
     for symptom in fault.symptoms:
-        if (symptom.signal == "log") != bool(symptom.pattern):
-            yield f"{symptom}: a pattern belongs to the signal 'log', and only there"
+        if (symptom.signal in ("log", "event")) != bool(symptom.pattern):
+            yield f"{symptom}: a pattern belongs to the signals 'log' and 'event', and only there"
         elif symptom.pattern:
             yield from _pattern_problems(symptom.pattern)
 

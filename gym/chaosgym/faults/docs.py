@@ -61,6 +61,7 @@ def _section(fault: type[Fault]) -> Iterator[str]:
     yield "Seen when any of these comes up: " + "; ".join(symptom_text(symptom) for symptom in fault.symptoms) + "."
     if fault.documented:
         yield f"\nIn reality: <{fault.documented}>."
+    yield from (f"\nDiffers on {sandbox}: {reason}." for sandbox, reason in fault.differs.items())
     fields = fault.Parameters.model_fields
     if fields:
         yield "\n| parameter | default | meaning |\n|---|---|---|"

@@ -12,6 +12,8 @@ from chaosgym.telemetry.signals import EDGE, CallSignals, Change, ComponentSigna
 __all__ = ["alert_sentence", "render_readable"]
 
 _CHARACTERS_PER_TOKEN = 3.5
+_ROUTINE = frozenset(("SuccessfulCreate", "SuccessfulDelete", "ScalingReplicaSet", "Scheduled", "Pulled", "Created", "Started", "Killing"))
+"""What an orchestrator reports of every change of a pod: `scale` and `deployment` say the same once."""
 _LOG_LINES = 12
 _LEGEND = "Every number is before -> during the incident. Quiet components and edges come last or are left out."
 
@@ -29,7 +31,7 @@ def render_readable(findings: Findings, handles: Mapping[str, str], budget: int 
     sections: list[tuple[str, list[str]]] = [
         ("Components", _components(findings)),
         ("Calls", _edges(findings)),
-        ("Events", [_event(event) for event in findings.events[-12:]]),
+        ("Events", [_event(event) for event in findings.events if event.name not in _ROUTINE][-12:]),
         ("Logs", [_log(log) for log in findings.logs[:_LOG_LINES]]),
     ]
     handle_line = "Handles: " + ", ".join(f"{handle} {name}" for handle, name in sorted(handles.items(), key=lambda item: item[1]))
@@ -74,6 +76,8 @@ def _facts(component: ComponentSignals) -> str:
         ("connections used", component.slots, _share),
         ("waiting for locks", component.locks, _number),
         ("memory limit used", component.full, _share),
+        ("endpoints", component.endpoints, _number),
+        ("pods available", component.pods, _number),
     )
     levels = [f"{title} {write(change)}" for title, change, write in columns if not math.isnan(change.after)]
     return "; ".join(part for part in (served, seen, ", ".join(levels)) if part)

@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterable, Sequence
 
 from chaosgym.incident.findings import Alert, EventFinding, LogFinding
-from chaosgym.incident.vocabulary import BOUNDS, KINDS, level
+from chaosgym.incident.platform import platform_words
+from chaosgym.incident.vocabulary import BOUNDS, KINDS, PLATFORM_WORDS, level
 from chaosgym.telemetry.signals import CallSignals, Change, ComponentSignals, EdgeSignals, Signals
 
 __all__ = ["alert_words", "component_words", "edge_words", "kind_word", "state_word", "surprise"]
@@ -32,6 +33,7 @@ _EVENTS = {"deployment": "deploy", "config_change": "config", "exit": "exit", "r
 _WEIGHTS = {
     "err": 2.0, "lat": 1.0, "fail": 2.0, "wait": 1.0, "gap": 2.0, "again": 2.0, "cpu": 2.0, "mem": 2.0, "files": 2.0, "slots": 2.0,
     "locks": 2.0, "full": 1.5, "flow": 0.5, "ebb": 0.5,
+    **dict.fromkeys(PLATFORM_WORDS, 3.0), "noendpoint": 5.0,
     "down": 8.0, "silent": 6.0, "back": 6.0, "oomkill": 4.0, "killed": 4.0, "exit": 3.0, "restart": 1.0, "deploy": 2.0, "config": 1.5,
 }
 
@@ -62,6 +64,7 @@ def component_words(
         *_levels([("again", _most_again(component.name, signals))]),
         *_levels(_saturation(component)),
         *_said(logs),
+        *platform_words(component, events),
         *_event_words(events),
     )
 

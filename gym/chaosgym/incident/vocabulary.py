@@ -14,7 +14,7 @@ from chaosgym.taxonomy import FAULT_TYPES, HEALTHY
 from chaosgym.telemetry.failures import FAILURE_KINDS
 
 __all__ = [
-    "BOUNDS", "CLOSED_WORDS", "ERROR_KINDS", "EVENT_WORDS", "HANDLES", "KINDS", "LEVELS", "LOG_SIGNS", "PROBABILITIES",
+    "BOUNDS", "CLOSED_WORDS", "ERROR_KINDS", "EVENT_WORDS", "HANDLES", "KINDS", "LEVELS", "LOG_SIGNS", "PLATFORM_WORDS", "PROBABILITIES",
     "SECTIONS", "STATES", "level", "probability_word",
 ]
 
@@ -59,6 +59,12 @@ EVENT_WORDS: tuple[str, ...] = ("deploy", "config", "exit", "killed", "oomkill",
 """What happened to a component; `killed` is an exit by signal 9, `oomkill` one for too
 much memory, `earlier` marks an event of the baseline window."""
 
+PLATFORM_WORDS: tuple[str, ...] = (
+    "unready", "noendpoint", "backoff", "unpulled", "unfit", "unalive", "overquota", "unplaced", "nocapacity", "noconfig", "nosecret",
+    "nomount", "noaccount", "noprogram", "noroot",
+)
+"""What an orchestrator says of a component, see `chaosgym.incident.platform`."""
+
 ERROR_KINDS: tuple[str, ...] = FAILURE_KINDS
 """How requests fail."""
 
@@ -73,7 +79,7 @@ PROBABILITIES: tuple[str, ...] = tuple(f"{i / 10:.1f}" for i in range(1, 11))
 _MARKS = (">", "\n", "=")
 
 CLOSED_WORDS: tuple[str, ...] = tuple(dict.fromkeys((
-    *HANDLES, *SECTIONS, *KINDS, *LEVELS, *STATES, *EVENT_WORDS, *ERROR_KINDS, *LOG_SIGNS, *PROBABILITIES, *_MARKS,
+    *HANDLES, *SECTIONS, *KINDS, *LEVELS, *STATES, *EVENT_WORDS, *PLATFORM_WORDS, *ERROR_KINDS, *LOG_SIGNS, *PROBABILITIES, *_MARKS,
     *FAULT_TYPES, HEALTHY,
 )))
 """Every word of the closed part of the compact report and of the answer, each exactly once."""

@@ -23,6 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +31,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from chaosgym.app import App
-from chaosgym.errors import InfrastructureError, PrerequisiteError, SandboxError
+from chaosgym.errors import ChaosgymError, InfrastructureError, PrerequisiteError, SandboxError
 from chaosgym.faults.own import loaded_files
 from chaosgym.recording.timeline import Progress
 from chaosgym.sandbox.choice import SandboxChoice
+from chaosgym.sandbox.leftovers import STATE_PREFIX, sign_folder
 from chaosgym.scenario import Scenario
 
 __all__ = ["Pool", "Recorded", "Worker", "episode_id"]
@@ -42,8 +44,6 @@ BOOT_TIMEOUT = 120.0
 JOB_TIMEOUT = 120.0
 STOP_TIMEOUT = 45.0
 """Seconds that a worker gets to remove what it made; an engine takes some."""
-_PREFIX = "app-"
-"""Of the state folder; PostgreSQL names it in its log, so it says nothing."""
 
 
 def _quiet(phase: str, detail: str) -> None:
@@ -77,7 +77,8 @@ class Worker:
 
     def __init__(self, choice: SandboxChoice = SandboxChoice()) -> None:  # noqa: B008 - frozen
         ours, theirs = socket.socketpair()
-        self.state = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self.state = Path(tempfile.mkdtemp(prefix=STATE_PREFIX))
+        sign_folder(self.state)
         run = secrets.token_hex(6)
         arguments = [
             sys.executable, "-m", "chaosgym.recording.worker", str(theirs.fileno()), str(self.state), str(cache_folder()),
@@ -146,6 +147,11 @@ class Worker:
         shutil.rmtree(self.state, ignore_errors=True)
 
 
+def _stop(worker: Worker) -> None:
+    with contextlib.suppress(OSError):
+        worker.stop()
+
+
 class Pool:
     """`size` warm workers; see the module docstring."""
 
@@ -154,6 +160,9 @@ class Pool:
         self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()
         self._all: set[Worker] = set()
         self._lock = threading.Lock()
+        self._refills: list[threading.Thread] = []
+        self._failure = ""
+        """Why the last replacement did not boot."""
         self.size = size
 
     def __enter__(self) -> Self:
@@ -183,12 +192,13 @@ class Pool:
             return tuple(self._all)
 
     def close(self) -> None:
-        """Stop every worker."""
+        """Stop every worker, all at once: an engine takes seconds for each."""
         with self._lock:
             workers, self._all = self._all, set()
-        for worker in workers:
-            with contextlib.suppress(OSError):
-                worker.stop()
+        with ThreadPoolExecutor(max(len(workers), 1)) as stopping:
+            stopping.map(_stop, workers)
+        for refill in self._refills:
+            refill.join()
 
     @contextmanager
     def claim(self) -> Generator[Worker]:
@@ -210,24 +220,32 @@ class Pool:
                 return self._idle.get(timeout=0.5)
             except queue.Empty:
                 if not self.workers:  # the replacements of all of them failed to boot
-                    raise SandboxError("no sandbox is left in the pool; `chaosgym doctor` checks this machine") from None
+                    reason = f": {self._failure}" if self._failure else ""
+                    raise SandboxError(f"no sandbox is left in the pool{reason}; `chaosgym doctor` checks this machine") from None
 
     def _replace(self, worker: Worker) -> None:
+        """Burn it, and have another boot in the background."""
         with self._lock:
             closing = worker not in self._all
             self._all.discard(worker)
-        worker.stop()
-        if closing:
+        fresh = None if closing else self._spawn()
+        refill = threading.Thread(target=self._refill, args=(worker, fresh))
+        self._refills.append(refill)
+        refill.start()
+
+    def _refill(self, old: Worker, fresh: Worker | None) -> None:
+        _stop(old)
+        if fresh is None:
             return
-        fresh = self._spawn()
         try:
             fresh.wait_ready()
-        except BaseException:
+        except (ChaosgymError, OSError, ValueError) as error:  # the latter when the pool is closed meanwhile
+            self._failure = str(error)
             with self._lock:
                 self._all.discard(fresh)
-            fresh.stop()
-            raise
-        self._idle.put(fresh)
+            _stop(fresh)
+        else:
+            self._idle.put(fresh)
 
     def record(self, scenario: Scenario, app: App, seed: int, out: Path, progress: Progress | None = None) -> Recorded:
         """Run one episode live and write it under `out`.

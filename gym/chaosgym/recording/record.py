@@ -1,7 +1,8 @@
 """Record many episodes: parallel, resumable, each whole or not at all.
 
 Which episodes a recording holds is a function of (scenarios, first seed, split, number), and an episode's
-folder name of its scenario and seed, so that running the same command again makes only what is missing.
+folder name of its scenario and seed, so that running the same command again makes only what is missing. For the same
+reason the work can be shared out: `share` takes every Nth task, and N processes with one store make one recording.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from pathlib import Path
 
 from chaosgym.app import App
 from chaosgym.drawing import draw_plan
-from chaosgym.episode import HEADER_FILE, read_header
+from chaosgym.episode import HEADER_FILE, TRUTH_FILE, read_header
 from chaosgym.errors import InfrastructureError
 from chaosgym.recording.failure import write_failure
 from chaosgym.recording.pool import Pool, Recorded, episode_id
+from chaosgym.recording.store import Store
 from chaosgym.recording.timeline import UNSTEADY
 from chaosgym.scenario import Scenario, Split
 from chaosgym.truth import read_truth
 
-__all__ = ["ATTEMPTS", "SPLIT_SEED", "Room", "Summary", "Task", "plan_tasks", "record"]
+__all__ = ["ATTEMPTS", "SPLIT_SEED", "Room", "Summary", "Task", "plan_tasks", "record", "share"]
 
 STAGGER = 0.8
 """Seconds between the first episodes: sandboxes in step would all start, and all break, at the same moment."""
@@ -81,29 +83,61 @@ def plan_tasks(scenarios: Sequence[Scenario], apps: Mapping[str, App], episodes:
     return [Task(s, apps[s.spec.app], first + i) for i, s in ((i, scenarios[i % len(scenarios)]) for i in range(episodes))]
 
 
+def share(tasks: Sequence[Task], index: int, of: int) -> list[Task]:
+    """Every `of`-th task from number `index` on: the shares of all indexes are disjoint, and together they are all tasks."""
+    return list(tasks[index::of])
+
+
 def record(
-    tasks: Sequence[Task], pool: Pool, out: Path, on_done: Callable[[Task, Recorded], None], minutes: float = math.inf
+    tasks: Sequence[Task],
+    pool: Pool,
+    out: Path,
+    on_done: Callable[[Task, Recorded], None],
+    minutes: float = math.inf,
+    store: Store | None = None,
 ) -> Summary:
     """Record what is missing of `tasks`; `on_done` is called in this thread after each episode.
 
     After `minutes` no further episode is begun. One whose baseline was not steady is tried again, with fewer side by side.
+    With `store` that is where episodes are missing and where they go, and `out` holds each only until it is there.
 
     Ctrl-C and errors leave whole episodes only. Raises InfrastructureError when an outcome cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
     summary = Summary()
     missing: list[Task] = []
+    stored = store.finished() if store else frozenset[str]()
     for task in tasks:
-        if (out / task.id / HEADER_FILE).is_file():
+        if store and task.id in stored:
+            outcome = _reread_stored(store, task, out)
+        elif (out / task.id / HEADER_FILE).is_file():
             outcome = _reread(out / task.id)
-            summary = summary.add(outcome, skipped=True)
-            on_done(task, outcome)
+            if store:  # of a run that ended before it was there
+                outcome, _ = _hand_over(store, task, outcome)
         else:
             missing.append(task)
-    for task, outcome, attempts in _run(missing, pool, out, time.monotonic() + 60 * minutes):
-        summary = summary.add(outcome, attempts=attempts)
+            continue
+        summary = summary.add(outcome, skipped=True)
+        on_done(task, outcome)
+    for task, recorded, attempts in _run(missing, pool, out, time.monotonic() + 60 * minutes) if missing else ():
+        outcome, ours = _hand_over(store, task, recorded) if store else (recorded, True)
+        summary = summary.add(outcome, skipped=not ours, attempts=attempts)
         on_done(task, outcome)
     return summary
+
+
+def _hand_over(store: Store, task: Task, outcome: Recorded) -> tuple[Recorded, bool]:
+    """Move it into the store; where somebody else's is there already, that one counts."""
+    ours = store.put(outcome.path)
+    _throw_away(outcome.path)
+    return (outcome, True) if ours else (_reread_stored(store, task, outcome.path.parent), False)
+
+
+def _reread_stored(store: Store, task: Task, out: Path) -> Recorded:
+    path = store.get(task.id, out, (TRUTH_FILE,))
+    outcome = _reread(path)
+    shutil.rmtree(path)
+    return outcome
 
 
 def _run(tasks: Sequence[Task], pool: Pool, out: Path, until: float) -> Iterator[tuple[Task, Recorded, int]]:
@@ -123,12 +157,20 @@ def _run(tasks: Sequence[Task], pool: Pool, out: Path, until: float) -> Iterator
                 overloaded = outcome.reason.startswith(UNSTEADY)
                 room.heard(overloaded)
                 if overloaded and attempt < ATTEMPTS:
-                    shutil.rmtree(outcome.path)
+                    _throw_away(outcome.path)
                     todo.append((task, attempt + 1))
                 else:
                     yield task, outcome, attempt
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _throw_away(episode: Path) -> None:
+    """Remove an episode, never half: what a kill leaves of it is what a killed writer leaves, too."""
+    draft = episode.with_name(f".{episode.name}.partial")
+    shutil.rmtree(draft, ignore_errors=True)
+    episode.rename(draft)
+    shutil.rmtree(draft)
 
 
 @dataclass

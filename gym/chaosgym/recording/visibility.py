@@ -48,6 +48,8 @@ def symptoms_seen(
 def _seen(symptom: Symptom, name: str, signals: Signals, tables: Mapping[str, pa.Table], header: EpisodeHeader) -> bool:
     if symptom.signal == "log":
         return _log_seen(symptom, name, tables, header, signals)
+    if symptom.signal == "event":
+        return _event_seen(symptom, name, tables, header)
     if symptom.where == "component":
         return _moved(symptom, signals.components[name], signals.components[name].served)
     edges = [e for (source, target), e in signals.edges.items() if (target == name if symptom.where == "callers" else source == EDGE)]
@@ -106,6 +108,12 @@ def _log_seen(symptom: Symptom, name: str, tables: Mapping[str, pa.Table], heade
     logs = tables["logs"]
     rows = zip(logs["time_unix_nano"].to_pylist(), logs["service_name"].to_pylist(), logs["body"].to_pylist(), strict=True)
     return _new_match(re.compile(symptom.pattern, re.IGNORECASE), ((t, b) for t, n, b in rows if n in names), header)
+
+
+def _event_seen(symptom: Symptom, name: str, tables: Mapping[str, pa.Table], header: EpisodeHeader) -> bool:
+    rows = (row for row in tables["events"].to_pylist() if row["service_name"] == name)
+    said = ((row["time_unix_nano"], f"{row['name']}: {row['body']}") for row in rows)
+    return _new_match(re.compile(symptom.pattern, re.IGNORECASE), said, header)
 
 
 def _new_match(pattern: re.Pattern[str], lines: Iterable[tuple[int, str]], header: EpisodeHeader) -> bool:

@@ -65,8 +65,10 @@ class PlatformChange:
 
     workload: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Strategic merge patch of the Deployment's spec."""
-    service: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Merge patch of the Service's spec."""
+    selector: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What its Service looks for in pods instead."""
+    target_port: int | None = None
+    """Where its Service leads to instead."""
     quota: Mapping[str, str] = field(default_factory=dict[str, str])
     """Hard limits of one more ResourceQuota in the namespace."""
     delete_pod: bool = False

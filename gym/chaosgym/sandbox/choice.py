@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -16,6 +17,8 @@ __all__ = ["SANDBOX_NAMES", "SandboxChoice", "SandboxName", "make_container_sand
 
 SandboxName = Literal["local", "docker", "kubernetes"]
 SANDBOX_NAMES: tuple[SandboxName, ...] = get_args(SandboxName)
+_PREFIX = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+_LONGEST_PREFIX = 40
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,18 @@ def read_choice(name: str, *, namespaces: bool = True, context: str | None = Non
             "--sandbox kubernetes breaks things in a cluster, so name which: --context NAME (kubectl config get-contexts; "
             "`in-cluster` inside one) and --namespace PREFIX for the namespaces that it makes and removes"
         )
+    if namespace:
+        _check_prefix(namespace)
     return SandboxChoice(name, namespaces, context or "", namespace or "")
+
+
+def _check_prefix(prefix: str) -> None:
+    """The names of namespaces must be free to be made and removed, and short enough for what is put behind them."""
+    if not re.fullmatch(_PREFIX, prefix) or len(prefix) > _LONGEST_PREFIX:
+        wanted = f"at most {_LONGEST_PREFIX} lower case letters, digits and '-', which stands neither first nor last"
+        raise InputError(f"--namespace {prefix!r} cannot begin the name of a namespace: write {wanted}, as in gym")
+    if prefix in ("default", "kube") or prefix.startswith("kube-"):
+        raise InputError(f"--namespace {prefix!r} is the cluster's own; choose a PREFIX of yours, as in gym")
 
 
 def make_engine(choice: SandboxChoice, run: str) -> Engine:

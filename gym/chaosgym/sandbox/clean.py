@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from chaosgym.sandbox.choice import SandboxChoice, make_engine
+from chaosgym.sandbox.choice import SandboxChoice
+from chaosgym.sandbox.leftovers import remove_run
 
 __all__ = ["main"]
 
 
 def main(arguments: list[str]) -> int:
     """Remove everything that carries the label of the run."""
-    import asyncio
-
     choice, run = SandboxChoice.from_json(arguments[0]), arguments[1]
-    asyncio.run(make_engine(choice, run).close())
+    remove_run(choice.name, run, context=choice.context)
     return 0
 
 

@@ -31,6 +31,7 @@ from chaosgym.sandbox.proc import children, read_process
 from chaosgym.sandbox.supervisor import Supervisor
 from chaosgym.sandbox.zygote import Zygote
 from chaosgym.services.config import ServiceConfig
+from chaosgym.telemetry.cgroup import sample_cgroup
 from chaosgym.telemetry.process import ProcessSampler
 
 __all__ = ["LINK_PORTS", "SERVICE_PORT", "Component", "main"]
@@ -213,8 +214,9 @@ class Component:
         return [view.to_json() for view in views if view is not None]
 
     async def sample(self, name: str) -> list[Any]:
-        """Rows of METRICS of the component's processes."""
-        return self._sampler.sample(self._pids(), name, time.time_ns())
+        """Rows of METRICS of the component's processes, and of the container."""
+        now = time.time_ns()
+        return [*self._sampler.sample(self._pids(), name, now), *sample_cgroup(name, now)]
 
     async def signal(self, number: int, pid: int | None) -> None:
         """See `Sandbox.signal`."""

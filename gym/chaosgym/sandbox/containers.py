@@ -26,8 +26,8 @@ from chaosgym.plan import Plan
 from chaosgym.sandbox.base import Capability, PlatformChange, PlatformView, Pressure, ProcessView, Toxic
 from chaosgym.sandbox.component import LINK_PORTS, SERVICE_PORT
 from chaosgym.sandbox.datastores import DATABASE, POSTGRES_PORT, REDIS_PORT, PostgresClient, RedisClient
-from chaosgym.sandbox.engine import CONTROL_PORT, Engine, Exposure, Place, PlaceKind
-from chaosgym.sandbox.events import rollout_event
+from chaosgym.sandbox.engine import CONTROL_PORT, Engine, Place, PlaceKind
+from chaosgym.sandbox.events import platform_event, rollout_event
 from chaosgym.sandbox.remote import Remote, tunnel
 from chaosgym.sandbox.wire import draw_logins, table_definitions
 from chaosgym.services.config import ServiceConfig
@@ -36,17 +36,21 @@ from chaosgym.services.wiring import Wiring, service_configs
 from chaosgym.telemetry.logs import parse_log
 from chaosgym.telemetry.otlp import Receiver
 from chaosgym.telemetry.postgres import sample_postgres
+from chaosgym.telemetry.process import gauge_row
 from chaosgym.telemetry.redis import sample_redis
 from chaosgym.telemetry.store import TelemetryBuffer
 
 __all__ = ["ContainerSandbox"]
 
 SAMPLE_EVERY = 0.3
+_COUNT_EVERY, _FOLLOW_EVERY = 1.0, 0.4
 WARM_SERVICES = 8
 """Containers for services that are made at boot; an application of more gets more."""
 _PORTS: dict[str, int] = {"postgres": POSTGRES_PORT, "redis": REDIS_PORT}
 _SOCKETS = {"postgres": f".s.PGSQL.{POSTGRES_PORT}", "redis": "redis.sock"}
 _START_TIMEOUT = 30.0
+_BACK_WITHIN = 20.0
+"""Seconds that a new pod may take until it takes orders."""
 
 
 class ContainerSandbox:
@@ -113,7 +117,7 @@ class ContainerSandbox:
         self._began = time.time_ns()
         await self._assign(plan)
         components = plan.app.spec.components
-        client = await self._engine.expose({role: self._exposure(role) for role in components})
+        client = {role: (self._at[role].entry, self._entry_port(role)) for role in components}
         services = [role for role, component in components.items() if component.kind not in _PORTS]
         logins = draw_logins(plan)
         self._wiring = Wiring(dict.fromkeys(services, ("0.0.0.0", SERVICE_PORT)), client, self._receiver.endpoint, DATABASE, logins)
@@ -123,8 +127,10 @@ class ContainerSandbox:
         await asyncio.gather(*(self._ask(role, "link_database", port=_PORTS[components[role].kind]) for role in stores))
         self._configs = service_configs(plan, self._wiring)
         await asyncio.gather(*(self._start_service(role) for role in services))
-        await self._engine.settle(list(client.values()))
-        self._watchers = [asyncio.create_task(work(role)) for role in components for work in (self._sample, self._follow)]
+        await self._engine.settle(list(self._at.values()))
+        self._watchers = [asyncio.create_task(self._sample(role)) for role in components]
+        if "platform" not in self._engine.lacks:
+            self._watchers += [asyncio.create_task(self._count()), asyncio.create_task(self._follow())]
 
     async def _assign(self, plan: Plan) -> None:
         components = plan.app.spec.components
@@ -143,9 +149,9 @@ class ContainerSandbox:
                     self._at[role] = free["service"].pop()
         self._roles = {place.handle: role for role, place in self._at.items()}
 
-    def _exposure(self, role: str) -> Exposure:
+    def _entry_port(self, role: str) -> int:
         listens = _PORTS.get(self._kind(role), SERVICE_PORT)
-        return Exposure(self._at[role], LINK_PORTS[listens] if role in self.plan.proxied else listens, self.plan.components[role].port)
+        return LINK_PORTS[listens] if role in self.plan.proxied else listens
 
     async def _start_service(self, role: str) -> None:
         component = self.plan.app.spec.components[role]
@@ -156,6 +162,8 @@ class ContainerSandbox:
 
     async def stop(self) -> None:
         """End the services, the links and the sampling; safe to call twice. Raises SandboxError when something stays."""
+        if self._watchers:
+            await self._whole()
         watchers, self._watchers = self._watchers, []
         for task in watchers:
             task.cancel()
@@ -163,7 +171,14 @@ class ContainerSandbox:
             if isinstance(ended, Exception):
                 raise ended
         await asyncio.gather(*(self._remotes[place.handle].ask("stop") for place in self._at.values()))
-        await self._engine.withdraw()
+
+    async def _whole(self) -> None:
+        """Wait for containers that a fault of the platform has taken away and that are on their way back."""
+        deadline = time.monotonic() + _BACK_WITHIN
+        while any(not self._remotes[place.handle].alive for place in self._at.values()):
+            if "platform" in self._engine.lacks or time.monotonic() > deadline:
+                return  # whoever asks it to stop will hear that it is gone, and the sandbox is burned
+            await asyncio.sleep(0.1)
 
     async def close(self) -> None:
         """Stop what `boot` started; the engine removes everything."""
@@ -223,14 +238,22 @@ class ContainerSandbox:
                 self.telemetry.metrics.extend(await sample_redis(self._redis.client, name, now))
             await asyncio.sleep(SAMPLE_EVERY)
 
-    async def _follow(self, role: str) -> None:
+    async def _count(self) -> None:
+        while True:
+            for handle, gauges in (await self._engine.gauges()).items():
+                if role := self._roles.get(handle):
+                    now, name = time.time_ns(), self.plan.components[role].name
+                    self.telemetry.metrics.extend(gauge_row(now, name, metric, "{item}", value) for metric, value in gauges.items())
+            await asyncio.sleep(_COUNT_EVERY)
+
+    async def _follow(self) -> None:
         """When the engine puts another container in the place of one that ended, make it what the other was."""
-        while self._engine.name == "kubernetes":
-            await asyncio.sleep(SAMPLE_EVERY)
-            place = await self._engine.replaced(self._at[role].handle)
-            if place is not None:
-                with contextlib.suppress(SandboxError):  # it ended while starting: another will come
-                    await self._take_over(role, place)
+        while True:
+            await asyncio.sleep(_FOLLOW_EVERY)
+            for place in await self._engine.replaced():
+                if role := self._roles.get(place.handle):
+                    with contextlib.suppress(SandboxError):  # it ended while starting: another will come
+                        await self._take_over(role, place)
 
     async def _take_over(self, role: str, place: Place) -> None:
         await self._remotes[place.handle].close()
@@ -305,10 +328,12 @@ class ContainerSandbox:
         return self.users.strangers.pressure if self.users else None
 
     async def change_platform(self, role: str, change: PlatformChange | None) -> None:
-        await self._engine.change(self._at[role].handle, role, change)
+        await self._engine.change(self._at[role].handle, change)
+        if event := platform_event(change):
+            self._event(role, *event, time.time_ns())
 
     async def platform(self, role: str) -> PlatformView:
-        return await self._engine.view(self._at[role].handle, role)
+        return await self._engine.view(self._at[role].handle)
 
     @asynccontextmanager
     async def sql(self, role: str) -> AsyncGenerator[asyncpg.Connection, None]:

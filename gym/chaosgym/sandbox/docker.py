@@ -18,12 +18,11 @@ from typing import Any, ParamSpec, TypeVar
 
 from chaosgym.errors import FaultError, PrerequisiteError, SandboxError
 from chaosgym.sandbox.base import Capability, PlatformChange, PlatformView
-from chaosgym.sandbox.engine import CONTROL_PORT, CREATED_LABEL, OWNER_LABEL, RUN_LABEL, EngineEvent, Exposure, Place, PlaceKind
+from chaosgym.sandbox.engine import CONTROL_PORT, OWNER_LABEL, RUN_LABEL, EngineEvent, Place, PlaceKind, labels
 from chaosgym.sandbox.engine_logs import lines_since
 from chaosgym.sandbox.image import cached_image, image_reference
-from chaosgym.services.config import Address
 
-__all__ = ["DockerEngine", "connect", "remove_run"]
+__all__ = ["DockerEngine", "connect", "container_options", "remove_run"]
 
 _USER = "10001:10001"
 _MEMORY = {"service": "512m", "postgres": "512m", "redis": "192m"}
@@ -59,9 +58,12 @@ def connect() -> Any:
     return client
 
 
-def labels(run: str) -> dict[str, str]:
-    """What everything of a run carries."""
-    return {OWNER_LABEL: "chaosgym", RUN_LABEL: run, CREATED_LABEL: str(int(time.time()))}
+def container_options(kind: PlaceKind) -> dict[str, Any]:
+    """What a container may do, and how much, as the SDK takes it; what only its types can say is added where it is made."""
+    return {
+        "user": _USER, "read_only": True, "tmpfs": _TMPFS, "cap_drop": ["ALL"], "security_opt": ["no-new-privileges"],
+        "auto_remove": True, "pids_limit": _PROCESSES, "nano_cpus": 10**9, "mem_limit": _MEMORY[kind], "memswap_limit": _MEMORY[kind],
+    }  # fmt: skip
 
 
 class DockerEngine:
@@ -98,37 +100,33 @@ class DockerEngine:
         token = secrets.token_hex(12)
         container = self._client.containers.create(
             image_reference(), environment={"PORT": str(CONTROL_PORT), "TOKEN": token, "KIND": kind}, network=self._network.name,
-            hostname=secrets.token_hex(6), labels=labels(self._run), auto_remove=True, user=_USER, read_only=True, tmpfs=_TMPFS,
-            cap_drop=["ALL"], security_opt=["no-new-privileges"], pids_limit=_PROCESSES, nano_cpus=10**9,
-            mem_limit=_MEMORY[kind], memswap_limit=_MEMORY[kind], log_config=LogConfig(type="json-file", config={"max-size": _LOG_SIZE}),
+            hostname=secrets.token_hex(6), labels=labels(self._run), **container_options(kind),
+            log_config=LogConfig(type="json-file", config={"max-size": _LOG_SIZE}),
             ulimits=[Ulimit(name="nofile", soft=_FILES[0], hard=_FILES[1]), Ulimit(name="core", soft=0, hard=0)],
         )  # fmt: skip
         container.start()
         container.reload()
         self._containers[container.id] = container
         address = container.attrs["NetworkSettings"]["Networks"][self._network.name]["IPAddress"]
-        return Place(container.id, kind, address, token)
+        return Place(container.id, kind, address, address, token)
 
-    async def expose(self, exposures: Mapping[str, Exposure]) -> dict[str, Address]:
+    async def settle(self, places: Sequence[Place]) -> None:
         """Containers are reached at their own address; no port is published."""
-        return {role: (exposure.place.address, exposure.target) for role, exposure in exposures.items()}
 
-    async def settle(self, addresses: Sequence[Address]) -> None:
-        pass
-
-    async def withdraw(self) -> None:
-        pass
-
-    async def replaced(self, handle: str) -> None:
-        """A container that ended is not started again: its sandbox is burned."""
+    async def replaced(self) -> list[Place]:
+        """None: a container that ended is not started again, and its sandbox is burned."""
+        return []
 
     async def events(self, since: int) -> Sequence[EngineEvent]:
         return ()
 
-    async def change(self, handle: str, role: str, change: PlatformChange | None) -> None:
+    async def gauges(self) -> Mapping[str, Mapping[str, float]]:
+        return {}
+
+    async def change(self, handle: str, change: PlatformChange | None) -> None:
         raise FaultError("no orchestrator runs the components of a Docker sandbox")
 
-    async def view(self, handle: str, role: str) -> PlatformView:
+    async def view(self, handle: str) -> PlatformView:
         raise FaultError("no orchestrator runs the components of a Docker sandbox")
 
     async def logs(self, place: Place, since: int) -> str:
@@ -169,7 +167,7 @@ def remove_run(client: Any, run: str) -> list[str]:
     """Remove every container and network that carries the label of `run`; returns what it removed."""
     from docker.errors import APIError, NotFound
 
-    chosen = {"label": f"{RUN_LABEL}={run}"}
+    chosen = {"label": [f"{OWNER_LABEL}=chaosgym", f"{RUN_LABEL}={run}"]}
     removed: list[str] = []
     for container in client.containers.list(all=True, filters=chosen, ignore_removed=True):
         with contextlib.suppress(NotFound, APIError):  # it is removing itself

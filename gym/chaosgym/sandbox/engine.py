@@ -1,25 +1,36 @@
 """A container engine, as a sandbox sees it: places where components run, and how they are reached and read.
 
-Everything an engine makes carries `LABELS` with the id of the run, and nothing else is ever touched.
+Everything an engine makes carries `labels` with the id of the run, and nothing else is ever touched.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from chaosgym.sandbox.alive import this_process
 from chaosgym.sandbox.base import Capability, PlatformChange, PlatformView
-from chaosgym.services.config import Address
 
-__all__ = ["CONTROL_PORT", "CREATED_LABEL", "OWNER_LABEL", "RUN_LABEL", "Engine", "EngineEvent", "Exposure", "Place", "PlaceKind"]
+__all__ = [
+    "CONTROL_PORT", "CREATED_LABEL", "OWNER_LABEL", "RUN_LABEL", "WORKER_LABEL", "Engine", "EngineEvent", "Place", "PlaceKind",
+    "labels",
+]  # fmt: skip
 
 CONTROL_PORT = 9000
 """Where the process 1 of a container takes orders."""
 OWNER_LABEL, RUN_LABEL, CREATED_LABEL = "chaosgym.dev/owner", "chaosgym.dev/run", "chaosgym.dev/created"
 """On everything we make: always `chaosgym`; the id of the run; when it was made, Unix seconds."""
+WORKER_LABEL = "chaosgym.dev/worker"
+"""On everything we make: the process that steers it (`chaosgym.sandbox.alive`)."""
 
 PlaceKind = Literal["service", "postgres", "redis"]
+
+
+def labels(run: str) -> dict[str, str]:
+    """What everything of a run carries."""
+    return {OWNER_LABEL: "chaosgym", RUN_LABEL: run, CREATED_LABEL: str(int(time.time())), WORKER_LABEL: this_process()}
 
 
 @dataclass(frozen=True)
@@ -30,20 +41,11 @@ class Place:
     """The engine's name for it."""
     kind: PlaceKind
     address: str
-    """Where it is reached from here and from other places."""
+    """Where its process 1 takes our orders."""
+    entry: str
+    """Where clients of the component connect."""
     token: str = field(repr=False)
     """What its process 1 asks for."""
-
-
-@dataclass(frozen=True)
-class Exposure:
-    """A component that others connect to."""
-
-    place: Place
-    target: int
-    """The port that something listens on in the container."""
-    port: int
-    """The port that clients are told, where the engine can choose."""
 
 
 @dataclass(frozen=True)
@@ -86,31 +88,27 @@ class Engine(Protocol):
         """Start a container for each; they may still be booting when this returns."""
         ...
 
-    async def expose(self, exposures: Mapping[str, Exposure]) -> dict[str, Address]:
-        """Where clients connect, by role, for the length of an episode."""
+    async def settle(self, places: Sequence[Place]) -> None:
+        """Wait until the entries of `places` lead to them."""
         ...
 
-    async def settle(self, addresses: Sequence[Address]) -> None:
-        """Wait until what listens behind `addresses` is reached."""
-        ...
-
-    async def withdraw(self) -> None:
-        """Undo `expose`."""
-        ...
-
-    async def replaced(self, handle: str) -> Place | None:
-        """The place, if another container has taken its part since it was last asked for."""
+    async def replaced(self) -> list[Place]:
+        """Places whose part another container has taken since it was last asked for."""
         ...
 
     async def events(self, since: int) -> Sequence[EngineEvent]:
         """What the engine has reported since (Unix nanoseconds)."""
         ...
 
-    async def change(self, handle: str, role: str, change: PlatformChange | None) -> None:
+    async def gauges(self) -> Mapping[str, Mapping[str, float]]:
+        """What the engine counts: by handle, by the name of the metric."""
+        ...
+
+    async def change(self, handle: str, change: PlatformChange | None) -> None:
         """[platform] See `Sandbox.change_platform`."""
         ...
 
-    async def view(self, handle: str, role: str) -> PlatformView:
+    async def view(self, handle: str) -> PlatformView:
         """[platform] See `Sandbox.platform`."""
         ...
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from chaosgym.sandbox.base import PlatformChange
 from chaosgym.services.config import ServiceConfig
 
-__all__ = ["rollout_event"]
+__all__ = ["platform_event", "rollout_event"]
 
 
 def rollout_event(before: ServiceConfig, after: ServiceConfig) -> tuple[str, str, dict[str, Any]]:
@@ -17,3 +18,14 @@ def rollout_event(before: ServiceConfig, after: ServiceConfig) -> tuple[str, str
         return "deployment", f"rolled out version {after.version} (was {before.version})", change
     revision = random.randint(20, 400)
     return "config_change", f"applied configuration revision {revision}", {"revision": revision}
+
+
+def platform_event(change: PlatformChange | None) -> tuple[str, str, dict[str, Any]] | None:
+    """What an audit of the API shows of a change to a component's own objects: that there was one, not what it means."""
+    if change is None or not (change.workload or change.selector or change.target_port):
+        return None
+    if "replicas" in change.workload:
+        return "scale", f"scaled to {change.workload['replicas']} replicas", {"replicas": change.workload["replicas"]}
+    revision = random.randint(20, 400)
+    kind, what = ("deployment", "rolled out") if change.workload else ("config_change", "applied configuration")
+    return kind, f"{what} revision {revision}", {"revision": revision}

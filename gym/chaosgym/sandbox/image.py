@@ -3,6 +3,8 @@
     image_reference()      chaosgym/component:TAG, the tag a hash of what is in it
     cached_image()         the archive, built on first use and kept
     build_image(target)    a docker-archive, as `docker load` and `ctr images import` read it
+
+With `kind="runner"` all of them are about the other image, `chaosgym/runner`, in which chaosgym itself runs.
 """
 
 from __future__ import annotations
@@ -22,17 +24,19 @@ from pathlib import Path
 from typing import Any
 
 from chaosgym.errors import PrerequisiteError
-from chaosgym.sandbox.image_contents import ENTRY, Contents, find_contents
+from chaosgym.sandbox.image_contents import Contents, ImageKind, find_contents
 from chaosgym.sandbox.image_root import APP_UID, PYTHON, TEMPLATE, lay_out, postgres_home
+from chaosgym.sandbox.image_runner import find_runner_contents
 
 __all__ = ["REPOSITORY", "build_image", "cached_image", "image_contents", "image_path", "image_reference"]
 
-REPOSITORY = "chaosgym/component"
+REPOSITORY = "chaosgym"
 _KEPT = 2
-"""Archives in the cache: today's, and that of the tree beside it."""
+"""Archives of a kind in the cache: today's, and that of the tree beside it."""
 _STALE = 3600.0
 """Seconds after which nobody is writing a draft any more."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+_MORE_ENV: dict[ImageKind, list[str]] = {"component": [], "runner": ["HOME=/tmp"]}
 _OF_APP = ("run/app", TEMPLATE)
 
 Progress = Callable[[str], None]
@@ -43,35 +47,35 @@ def _silent(_: str) -> None:
 
 
 @cache
-def image_contents() -> Contents:
+def image_contents(kind: ImageKind = "component") -> Contents:
     """What the image holds; looked up once, as this process's own code is that of its start. Raises PrerequisiteError."""
-    return find_contents()
+    return find_contents() if kind == "component" else find_runner_contents()
 
 
-def image_reference() -> str:
-    """`chaosgym/component:TAG`, without building it. Raises PrerequisiteError when something for it is not installed."""
-    return f"{REPOSITORY}:{image_contents().tag}"
+def image_reference(kind: ImageKind = "component") -> str:
+    """`chaosgym/KIND:TAG`, without building it. Raises PrerequisiteError when something for it is not installed."""
+    return f"{REPOSITORY}/{kind}:{image_contents(kind).tag}"
 
 
-def image_path() -> Path:
+def image_path(kind: ImageKind = "component") -> Path:
     """Where `cached_image` keeps the archive, there or not."""
     cache_folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache_folder / "chaosgym" / "images" / f"{image_contents().tag}.tar"
+    return cache_folder / "chaosgym" / "images" / f"{'' if kind == 'component' else f'{kind}-'}{image_contents(kind).tag}.tar"
 
 
-def cached_image(progress: Progress = _silent) -> Path:
+def cached_image(progress: Progress = _silent, kind: ImageKind = "component") -> Path:
     """The archive, built if it is not there; of those who build at once the last rename wins, and all are the same."""
-    path = image_path()
+    path = image_path(kind)
     if path.exists():
         with suppress(OSError):
             os.utime(path)  # the newest are kept: those in use
         return path
-    build_image(path, progress)
-    _remove_old(path.parent)
+    build_image(path, progress, kind)
+    _remove_old(path.parent, kind)
     return path
 
 
-def _remove_old(folder: Path) -> None:
+def _remove_old(folder: Path, kind: ImageKind) -> None:
     def written(path: Path) -> float:
         try:
             return path.stat().st_mtime
@@ -79,13 +83,14 @@ def _remove_old(folder: Path) -> None:
             return 0.0
 
     drafts = [path for path in folder.glob(".*.draft") if written(path) < time.time() - _STALE]
-    for path in [*sorted(folder.glob("*.tar"), key=written)[:-_KEPT], *drafts]:
+    archives = [path for path in folder.glob("*.tar") if path.name.startswith("runner-") == (kind == "runner")]
+    for path in [*sorted(archives, key=written)[:-_KEPT], *drafts]:
         path.unlink(missing_ok=True)
 
 
-def build_image(target: Path, progress: Progress = _silent) -> str:
+def build_image(target: Path, progress: Progress = _silent, kind: ImageKind = "component") -> str:
     """Write the archive to `target`, whole or not at all, and return the reference under which it loads."""
-    contents, reference = image_contents(), image_reference()
+    contents, reference = image_contents(kind), image_reference(kind)
     with _writing(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="chaosgym-image-") as scratch:
         Path(scratch).chmod(0o755)
         folder, layer = Path(scratch, "root"), Path(scratch, "layer.tar")
@@ -158,10 +163,10 @@ def _config(contents: Contents, layer: str) -> dict[str, Any]:
         "created": "1970-01-01T00:00:00Z",
         "config": {
             "User": f"{APP_UID}:{APP_UID}",
-            "Env": [f"PATH={':'.join(path)}", "LC_ALL=C.UTF-8", "TZ=UTC"],
+            "Env": [f"PATH={':'.join(path)}", "LC_ALL=C.UTF-8", "TZ=UTC", *_MORE_ENV[contents.kind]],
             "WorkingDir": "/tmp",
-            "Entrypoint": [f"/{PYTHON}", "-m", ENTRY],
-            "Labels": {"dev.chaosgym": "component"},
+            "Entrypoint": [f"/{PYTHON}", "-m", contents.entry],
+            "Labels": {"dev.chaosgym": contents.kind},
         },
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer}"]},
         "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "chaosgym image build"}],

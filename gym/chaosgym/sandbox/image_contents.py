@@ -1,4 +1,4 @@
-"""What the component image holds: which Python, distributions, servers and modules of ours; and the name that follows from them."""
+"""What an image holds: which Python, distributions, servers and modules of ours; and its name, which follows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import chaosgym
 import chaosgym.services
@@ -25,8 +25,11 @@ from chaosgym.errors import PrerequisiteError
 from chaosgym.extras import install_line
 from chaosgym.sandbox.binaries import find_redis
 
-__all__ = ["ENTRY", "LEFT_OUT", "Contents", "component_distributions", "component_sources", "find_contents", "holds",
-           "service_modules", "wheel_postgres"]
+__all__ = ["ENTRY", "LEFT_OUT", "Contents", "ImageKind", "component_distributions", "component_sources", "distributions_of",
+           "find_contents", "holds", "service_modules", "wheel_postgres"]
+
+ImageKind = Literal["component", "runner"]
+"""`component`: of every container of a sandbox; `runner`: chaosgym itself (`chaosgym.sandbox.image_runner`)."""
 
 ENTRY = "chaosgym.sandbox.component"
 """What a container runs; what it imports, and what that imports, is what of chaosgym the image holds."""
@@ -76,6 +79,11 @@ class Contents:
     """By normalised name."""
     sources: Mapping[str, Path]
     """Files of chaosgym, by their path in site-packages."""
+    kind: ImageKind = "component"
+    entry: str = ENTRY
+    """The module that a container runs."""
+    proof: tuple[str, ...] = ()
+    """What must be importable in it, beside what a component imports."""
 
     @property
     def versions(self) -> dict[str, str]:
@@ -85,7 +93,8 @@ class Contents:
     @property
     def tag(self) -> str:
         """The same as long as the same image would come out: a hash of versions, our source, and the recipe itself."""
-        facts = [sys.version, self.machine, self.libc, sorted(self.versions.items())]
+        facts: list[Any] = [sys.version, self.machine, self.libc, sorted(self.versions.items())]
+        facts += [] if self.kind == "component" else [self.kind, self.entry, self.proof]
         digest = hashlib.sha256(json.dumps(facts).encode())
         recipe = {path.name: path for path in Path(__file__).parent.glob("image*.py")}
         servers = {"postgres": self.postgres, "redis-server": self.redis}
@@ -120,17 +129,22 @@ def _install() -> str:
 # ── distributions ────────────────────────────────────────────────────────────────────────────────────
 
 
-def component_distributions(root: str = "chaosgym", extra: str = "services") -> dict[str, Distribution]:
-    """`root[extra]`'s requirements and theirs, as installed here, without `root` itself and without what is LEFT_OUT."""
+def component_distributions(root: str = "chaosgym") -> dict[str, Distribution]:
+    """What `root[services]` needs, without what is LEFT_OUT."""
+    return distributions_of(root, {"services"}, LEFT_OUT)
+
+
+def distributions_of(root: str, extras: Collection[str], left_out: Collection[str]) -> dict[str, Distribution]:
+    """The requirements of `root` with these extras, and theirs, as installed here, without `root` itself and `left_out`."""
     found: dict[str, Distribution] = {}
-    todo, seen = [(root, frozenset({extra}))], set[tuple[str, frozenset[str]]]()
+    todo, seen = [(root, frozenset(extras))], set[tuple[str, frozenset[str]]]()
     while todo:
-        name, extras = wanted = todo.pop()
-        if name in LEFT_OUT or wanted in seen:
+        name, wanted = pair = todo.pop()
+        if name in left_out or pair in seen:
             continue
-        seen.add(wanted)
+        seen.add(pair)
         found[name] = _installed(name)
-        todo += _requirements(found[name], extras)
+        todo += _requirements(found[name], wanted)
     del found[root]
     return dict(sorted(found.items()))
 
@@ -139,7 +153,7 @@ def _installed(name: str) -> Distribution:
     try:
         return distribution(name)
     except PackageNotFoundError as error:
-        raise PrerequisiteError(f"the component image needs the distribution {name}, which is not installed; run: {_install()}") from error
+        raise PrerequisiteError(f"the image needs the distribution {name}, which is not installed; run: {_install()}") from error
 
 
 def _requirements(of: Distribution, extras: Collection[str]) -> Iterator[tuple[str, frozenset[str]]]:

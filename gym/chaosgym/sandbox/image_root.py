@@ -1,4 +1,4 @@
-"""The root file system of the component image, laid out in a folder from what this machine's Python has.
+"""The root file system of an image, laid out in a folder from what this machine's Python has.
 
     /opt/python                   the base Python with the distributions and modules of `Contents`, all compiled
     /usr/lib/postgresql/*/        PostgreSQL, where `find_postgres` looks; /usr/bin/redis-server likewise
@@ -83,7 +83,7 @@ class Root:
                               stdin=subprocess.DEVNULL, check=False)
         if done.returncode != 0:
             last = " ".join((done.stderr or done.stdout).strip().splitlines()[-1:])
-            raise PrerequisiteError(f"the component image cannot be built: its {program} ended with {done.returncode}: {last}")
+            raise PrerequisiteError(f"the image cannot be built: its {program} ended with {done.returncode}: {last}")
         return done.stdout.strip()
 
 
@@ -98,13 +98,13 @@ def lay_out(folder: Path, contents: Contents, progress: Callable[[str], None]) -
     progress("copying PostgreSQL and Redis")
     _copy_servers(root, contents)
     progress(f"copying the shared libraries of {len(root.elves)} files")
-    _copy_libraries(root)
+    _copy_libraries(root, within_packages=contents.kind == "component")
     progress("compiling")
     _compile(root)
     progress("making the PostgreSQL template")
     _make_template(root, contents)
-    progress("importing what a component imports")
-    _check(root)
+    progress("importing what it runs")
+    _check(root, contents)
     for name, text in _FILES.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
@@ -162,9 +162,13 @@ def _copy_servers(root: Root, contents: Contents) -> None:
 # ── shared libraries ─────────────────────────────────────────────────────────────────────────────────
 
 
-def _copy_libraries(root: Root) -> None:
-    """Put all of them where libc is: the loader looks there without being told, whatever search path a file was built with."""
+def _copy_libraries(root: Root, within_packages: bool) -> None:
+    """Put all of them where libc is: the loader looks there without being told, whatever search path a file was built with.
+
+    Without `within_packages`, those that a distribution brings along are left where its own files look for them.
+    """
     libraries, loader = _linked(root.elves)
+    there = set[Path]() if within_packages else {path.resolve() for path in root.elves}
     libc = libraries.get("libc.so.6")
     if libc is None or loader is None:
         raise PrerequisiteError("this Python is not linked with the GNU C library, so no image can be made from it; use one that is")
@@ -172,7 +176,8 @@ def _copy_libraries(root: Root) -> None:
     more, _ = _linked([path.resolve() for path in libraries.values()])
     folder = libc.parent.relative_to("/")
     for name, path in sorted({**more, **libraries}.items()):
-        root.copy(path.resolve(), folder / name)
+        if path.resolve() not in there:
+            root.copy(path.resolve(), folder / name)
     root.copy(loader.resolve(), loader.relative_to("/"))
     (root.folder / loader.relative_to("/")).chmod(0o755)
     root.libraries = root.folder / folder
@@ -210,8 +215,8 @@ def _make_template(root: Root, contents: Contents) -> None:
     parent.rmdir()
 
 
-def _check(root: Root) -> None:
+def _check(root: Root, contents: Contents) -> None:
     from chaosgym.services.main import PRELOAD
 
-    root.run(PYTHON, "-I", "-B", "-c", _CHECK, *PRELOAD, *service_modules(), ENTRY)
+    root.run(PYTHON, "-I", "-B", "-c", _CHECK, *PRELOAD, *service_modules(), ENTRY, *contents.proof)
     root.run("usr/bin/redis-server", "--version")

@@ -22,10 +22,10 @@ from typing import Any, ParamSpec, TypeVar
 from chaosgym.errors import SandboxError
 from chaosgym.sandbox import manifests
 from chaosgym.sandbox.base import Capability, PlatformChange, PlatformView
-from chaosgym.sandbox.engine import OWNER_LABEL, RUN_LABEL, EngineEvent, Exposure, Place, PlaceKind
+from chaosgym.sandbox.engine import CONTROL_PORT, OWNER_LABEL, RUN_LABEL, EngineEvent, Place, PlaceKind
 from chaosgym.sandbox.engine_logs import lines_since
 from chaosgym.sandbox.kubernetes_api import Api, connect, first_line, message
-from chaosgym.services.config import Address
+from chaosgym.sandbox.remote import Remote
 
 __all__ = ["KubernetesEngine", "remove_run"]
 
@@ -55,7 +55,9 @@ class KubernetesEngine:
         self._deployments: dict[str, dict[str, Any]] = {}
         """What each place should look like, by its handle."""
         self._services: dict[str, dict[str, Any]] = {}
-        """By role, for the length of an episode."""
+        """What the Service in front of it should look like, likewise."""
+        self._entries: dict[str, str] = {}
+        """The address of that Service."""
         self._tokens: dict[str, str] = {}
         self._kinds: dict[str, PlaceKind] = {}
         self._pods: dict[str, str] = {}
@@ -85,9 +87,11 @@ class KubernetesEngine:
         return list(await asyncio.gather(*(self._find(handle) for handle in handles)))
 
     def _add(self, handle: str) -> None:
-        body = manifests.deployment(handle, self._kinds[handle], self._tokens[handle], manifests.labels(self._run))
-        self._deployments[handle] = body
-        self._api.create("deployment", self.namespace, body)
+        kind, labels = self._kinds[handle], manifests.labels(self._run)
+        self._services[handle] = manifests.service(handle, kind, labels)
+        self._entries[handle] = self._api.create("service", self.namespace, self._services[handle])["spec"]["clusterIP"]
+        self._deployments[handle] = manifests.deployment(handle, kind, self._tokens[handle], labels)
+        self._api.create("deployment", self.namespace, self._deployments[handle])
 
     async def _find(self, handle: str, timeout: float = _POD_TIMEOUT) -> Place:
         """The place as soon as its pod runs. Raises SandboxError after `timeout`."""
@@ -108,36 +112,17 @@ class KubernetesEngine:
         address = pod["status"]["podIP"]
         self._pods[handle] = pod["metadata"]["name"]
         self.host = self.host or _own_address(address)
-        return Place(handle, self._kinds[handle], address, self._tokens[handle])
+        return Place(handle, self._kinds[handle], address, self._entries[handle], self._tokens[handle])
 
-    async def replaced(self, handle: str) -> Place | None:
-        """The place, if its pod is another one than when it was last asked for; None while it is the same or none runs."""
-        for pod in await self._do(self._list_pods, handle):
-            if pod["metadata"]["name"] != self._pods.get(handle) and _runs(pod):
-                return self._take(handle, pod)
-        return None
+    async def replaced(self) -> list[Place]:
+        """Places whose pod is another one than when it was last asked for."""
+        pods = await self._do(self._api.pods, self.namespace, manifests.SLOT_LABEL)
+        found = ((pod["metadata"]["labels"][manifests.SLOT_LABEL], pod) for pod in pods if _runs(pod))
+        return [self._take(handle, pod) for handle, pod in found if pod["metadata"]["name"] != self._pods.get(handle, "")]
 
-    # ---- how components are reached
-
-    async def expose(self, exposures: Mapping[str, Exposure]) -> dict[str, Address]:
-        addresses = await asyncio.gather(*(self._do(self._expose, role, exposure) for role, exposure in exposures.items()))
-        return dict(zip(exposures, addresses, strict=True))
-
-    def _expose(self, role: str, exposure: Exposure) -> Address:
-        body = manifests.service(f"svc-{secrets.token_hex(4)}", exposure, manifests.labels(self._run))
-        made = self._api.create("service", self.namespace, body)
-        self._services[role] = body
-        return made["spec"]["clusterIP"], exposure.port
-
-    async def settle(self, addresses: Sequence[Address]) -> None:
-        """Wait until the cluster's network leads to each of `addresses`. Raises SandboxError when it does not in time."""
-        await asyncio.gather(*(asyncio.to_thread(_wait_open, address) for address in addresses))
-
-    async def withdraw(self) -> None:
-        services, self._services = self._services, {}
-        names = [body["metadata"]["name"] for body in services.values()]
-        await asyncio.gather(*(self._do(self._api.delete, "service", self.namespace, name) for name in names))
-        self._logs_of_lost.clear()
+    async def settle(self, places: Sequence[Place]) -> None:
+        """Ask each for its process 1 by its Service: an answer from anything else proves nothing. SandboxError when none comes."""
+        await asyncio.gather(*(_prove(place) for place in places))
 
     # ---- what they say
 
@@ -167,51 +152,62 @@ class KubernetesEngine:
             attributes = {"k8s.object.kind": thing["kind"].lower(), "type": event.get("type") or "Normal"}
             self._events.append(EngineEvent(time.time_ns(), handle, event.get("reason") or "", shown, attributes))
 
+    async def gauges(self) -> Mapping[str, Mapping[str, float]]:
+        return await self._do(self._gauges)
+
+    def _gauges(self) -> dict[str, dict[str, float]]:
+        found: dict[str, dict[str, float]] = {}
+        for each in self._api.list("deployment", self.namespace):
+            status, counts = each["status"], found.setdefault(each["metadata"]["name"], {})
+            counts["k8s.deployment.desired_pods"] = each["spec"]["replicas"]
+            counts["k8s.deployment.available_pods"] = status.get("availableReplicas", 0)
+        for each in self._api.list("endpoints", self.namespace):
+            found.setdefault(each["metadata"]["name"], {})["k8s.service.endpoint.count"] = _addresses(each)
+        return found
+
     # ---- the platform itself
 
-    async def change(self, handle: str, role: str, change: PlatformChange | None) -> None:
+    async def change(self, handle: str, change: PlatformChange | None) -> None:
         """Put a change in force, or put back what was there."""
         if change is None:
-            await self._do(self._restore, handle, role)
+            await self._do(self._restore, handle)
         else:
             self._changed.add(handle)
             self._logs_of_lost[handle] = await self._do(self._read_log, handle, time.time_ns() - 60 * 10**9)
-            await self._do(self._change, handle, role, change)
+            await self._do(self._change, handle, change)
 
-    def _change(self, handle: str, role: str, change: PlatformChange) -> None:
+    def _change(self, handle: str, change: PlatformChange) -> None:
         if change.quota:
             body = manifests.extra_quota(_EXTRA_QUOTA, change.quota, manifests.labels(self._run))
             self._api.create("resource_quota", self.namespace, body)
-        if change.service:
-            self._api.patch("service", self.namespace, self._services[role]["metadata"]["name"], {"spec": dict(change.service)})
+        if change.selector or change.target_port:
+            body = manifests.service_patch(self._services[handle], change.selector, change.target_port)
+            self._api.patch("service", self.namespace, handle, body)
         if change.workload:
             self._api.patch("deployment", self.namespace, handle, {"spec": dict(change.workload)})
         if change.delete_pod:
             self._api.delete("pod", self.namespace, self._pods[handle])
 
-    def _restore(self, handle: str, role: str) -> None:
+    def _restore(self, handle: str) -> None:
         self._api.delete("resource_quota", self.namespace, _EXTRA_QUOTA)
-        if role in self._services:
-            body = self._services[role]
-            self._api.patch("service", self.namespace, body["metadata"]["name"], {"spec": manifests.whole_service_spec(body)})
+        self._api.patch("service", self.namespace, handle, manifests.service_patch(self._services[handle], {}, None))
         if handle in self._changed:
             found = self._api.read("deployment", self.namespace, handle)
             body = copy.deepcopy(self._deployments[handle])
             body["metadata"]["resourceVersion"] = found["metadata"]["resourceVersion"]
             self._api.replace("deployment", self.namespace, handle, body)
 
-    async def view(self, handle: str, role: str) -> PlatformView:
+    async def view(self, handle: str) -> PlatformView:
         """The state of a component as the API tells it."""
-        return await self._do(self._view, handle, role)
+        return await self._do(self._view, handle)
 
-    def _view(self, handle: str, role: str) -> PlatformView:
+    def _view(self, handle: str) -> PlatformView:
         found = self._api.read("deployment", self.namespace, handle)
-        ends = self._api.read("endpoints", self.namespace, self._services[role]["metadata"]["name"])
-        addresses = sum(len(subset.get("addresses") or ()) for subset in ends.get("subsets") or ())
+        ends = self._api.read("endpoints", self.namespace, handle)
         reasons = {reason for pod in self._list_pods(handle) for reason in _reasons(pod)}
         conditions = found["status"].get("conditions") or ()
         reasons |= {c["reason"] for c in conditions if c["type"] == "ReplicaFailure" and c["status"] == "True"}
-        return PlatformView(found["spec"]["replicas"], found["status"].get("readyReplicas", 0), addresses, frozenset(reasons))
+        return PlatformView(found["spec"]["replicas"], found["status"].get("readyReplicas", 0), _addresses(ends), frozenset(reasons))
 
     # ---- the end
 
@@ -244,6 +240,10 @@ def remove_run(api: Api, run: str, timeout: float = _GONE_TIMEOUT) -> list[str]:
     while found and time.monotonic() < deadline and api.namespaces(selector):
         time.sleep(0.3)
     return [f"namespace {name}" for name in found]
+
+
+def _addresses(endpoints: Mapping[str, Any]) -> int:
+    return sum(len(subset.get("addresses") or ()) for subset in endpoints.get("subsets") or ())
 
 
 def _statuses(pod: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -283,14 +283,6 @@ def _own_address(peer: str) -> str:
         return probe.getsockname()[0]
 
 
-def _wait_open(address: Address) -> None:
-    deadline = time.monotonic() + _SETTLE_TIMEOUT
-    while True:
-        try:
-            with socket.create_connection(address, timeout=0.5):
-                return
-        except OSError as error:
-            if time.monotonic() > deadline:
-                where = f"{address[0]}:{address[1]}"
-                raise SandboxError(f"the service at {where} leads nowhere after {_SETTLE_TIMEOUT:g} s: {error}") from error
-            time.sleep(0.05)
+async def _prove(place: Place) -> None:
+    remote = await Remote.connect(place.entry, CONTROL_PORT, place.token, lambda *notice: None, _SETTLE_TIMEOUT)
+    await remote.close()

@@ -24,6 +24,7 @@ def connect(context: str) -> Api:
         from kubernetes import client, config
         from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError
+        from yaml import YAMLError
     except ImportError as error:
         raise PrerequisiteError("the Kubernetes client is not installed; run: pip install 'chaosgym[kubernetes]'") from error
     try:
@@ -33,6 +34,8 @@ def connect(context: str) -> Api:
         else:
             api = Api(config.new_client_from_config(context=context))
         api.version()
+    except YAMLError as error:
+        raise PrerequisiteError(f"your kubeconfig is no YAML ({' '.join(str(error).split())}); see KUBECONFIG") from error
     except config.ConfigException as error:
         known = ", ".join(_contexts()) or "none"
         raise PrerequisiteError(f"context {context!r}: {first_line(error)}; contexts of your kubeconfig: {known}") from error
@@ -64,6 +67,8 @@ class Api:
         self._apps: Any = client.AppsV1Api(client_)
         self._net: Any = client.NetworkingV1Api(client_)
         self._version: Any = client.VersionApi(client_)
+        self._groups: Any = client.ApisApi(client_)
+        self._rights: Any = client.AuthorizationV1Api(client_)
         self.server: str = client_.configuration.host
 
     def _owner(self, kind: str) -> Any:
@@ -76,6 +81,25 @@ class Api:
     def version(self) -> str:
         """Of the server, as `v1.20.2`."""
         return self._call(self._version, "get_code")["gitVersion"]
+
+    def groups(self) -> set[str]:
+        """Names of the API groups that the server has, those of extensions among them."""
+        return {each["name"] for each in self._call(self._groups, "get_api_versions")["groups"]}
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """All of the cluster."""
+        return self._call(self._core, "list_node")["items"]
+
+    def some_pods(self, count: int) -> list[dict[str, Any]]:
+        """The first ones of the whole cluster."""
+        return self._call(self._core, "list_pod_for_all_namespaces", limit=count)["items"]
+
+    def may(self, verb: str, group: str, resource: str) -> bool:
+        """Whether we may do that in every namespace; `resource` as `pods` or `pods/log`."""
+        name, _, part = resource.partition("/")
+        asked = {"verb": verb, "group": group, "resource": name, "subresource": part}
+        body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": asked}}
+        return bool(self._call(self._rights, "create_self_subject_access_review", body)["status"].get("allowed"))
 
     def create(self, kind: str, namespace: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """An object of a namespace; `kind` in the client's spelling, as `network_policy`."""
@@ -99,6 +123,10 @@ class Api:
 
         with _missing_is_fine(ApiException):
             self._call(self._owner(kind), f"delete_namespaced_{kind}", name, namespace, grace_period_seconds=0)
+
+    def list(self, kind: str, namespace: str) -> list[dict[str, Any]]:
+        """All objects of a namespace."""
+        return self._call(self._owner(kind), f"list_namespaced_{kind}", namespace)["items"]
 
     def pods(self, namespace: str, selector: str) -> list[dict[str, Any]]:
         """Those that carry the labels."""

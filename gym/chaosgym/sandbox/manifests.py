@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chaosgym.sandbox.component import SERVICE_PORT
-from chaosgym.sandbox.engine import CONTROL_PORT, Exposure, PlaceKind, labels
+from chaosgym.sandbox.component import LINK_PORTS, SERVICE_PORT
+from chaosgym.sandbox.datastores import POSTGRES_PORT, REDIS_PORT
+from chaosgym.sandbox.engine import CONTROL_PORT, PlaceKind, labels
 from chaosgym.sandbox.image import image_reference
 
 __all__ = [
-    "OF_NAMESPACE", "SLOT_LABEL", "deployment", "extra_quota", "labels", "namespace", "service", "whole_service_spec",
+    "OF_NAMESPACE", "SLOT_LABEL", "deployment", "extra_quota", "labels", "namespace", "service", "service_patch",
 ]  # fmt: skip
 
 SLOT_LABEL = "app.kubernetes.io/instance"
 _ACCOUNT = "workload"
 _USER = 10001
+_PORTS: dict[PlaceKind, int] = {"service": SERVICE_PORT, "postgres": POSTGRES_PORT, "redis": REDIS_PORT}
 _MEMORY = {"service": "512Mi", "postgres": "512Mi", "redis": "256Mi"}
 
 
@@ -102,20 +104,21 @@ def _container(kind: PlaceKind, token: str) -> dict[str, Any]:
         "name": "main", "image": image_reference(), "imagePullPolicy": "IfNotPresent",
         "env": [{"name": key, "value": value} for key, value in environment.items()],
         "resources": {"limits": {"cpu": "1", "memory": _MEMORY[kind]}, "requests": {"cpu": "5m", "memory": "32Mi"}},
-        "readinessProbe": {"tcpSocket": {"port": CONTROL_PORT}, "periodSeconds": 1, "failureThreshold": 2, "timeoutSeconds": 1},
+        "readinessProbe": {"tcpSocket": {"port": CONTROL_PORT}, "initialDelaySeconds": 2, "periodSeconds": 1, "timeoutSeconds": 1},
         "securityContext": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, {"name": "run", "mountPath": "/run/app"}],
     }  # fmt: skip
 
 
-def service(name: str, exposure: Exposure, labels: Mapping[str, str]) -> dict[str, Any]:
-    """A ClusterIP in front of a place."""
-    ports = [{"name": "main", "port": exposure.port, "targetPort": exposure.target, "protocol": "TCP"}]
-    spec = {"type": "ClusterIP", "selector": {SLOT_LABEL: exposure.place.handle}, "ports": ports}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "labels": dict(labels)}, "spec": spec}
+def service(handle: str, kind: PlaceKind, labels: Mapping[str, str]) -> dict[str, Any]:
+    """A ClusterIP in front of a place, for all applications that it will ever be of: straight, by its link, and for our orders."""
+    ports = {"direct": _PORTS[kind], "link": LINK_PORTS[_PORTS[kind]], "orders": CONTROL_PORT}
+    listed = [{"name": name, "port": port, "targetPort": port, "protocol": "TCP"} for name, port in ports.items()]
+    spec = {"type": "ClusterIP", "selector": {SLOT_LABEL: handle}, "ports": listed}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": handle, "labels": dict(labels)}, "spec": spec}
 
 
-def whole_service_spec(body: Mapping[str, Any]) -> dict[str, Any]:
-    """A patch that puts selector and ports back, whatever was added to them."""
-    spec = body["spec"]
-    return {"selector": {"$patch": "replace", **spec["selector"]}, "ports": [{"$patch": "replace"}, *spec["ports"]]}
+def service_patch(body: Mapping[str, Any], selector: Mapping[str, str], target_port: int | None) -> dict[str, Any]:
+    """A patch that makes a Service what `body` says, but for another selector, and another target of its ports."""
+    ports = [{**port, "targetPort": target_port or port["targetPort"]} for port in body["spec"]["ports"]]
+    return {"spec": {"selector": {"$patch": "replace", **(selector or body["spec"]["selector"])}, "ports": [{"$patch": "replace"}, *ports]}}

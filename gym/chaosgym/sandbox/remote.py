@@ -19,7 +19,7 @@ from chaosgym.sandbox.component import copy
 
 __all__ = ["Notice", "Remote", "tunnel"]
 
-CONNECT_TIMEOUT = 20.0
+CONNECT_TIMEOUT = 60.0
 """Seconds that a container may take from its start until it listens."""
 ASK_TIMEOUT = 12.0
 _RETRY = 0.05

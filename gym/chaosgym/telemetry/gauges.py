@@ -55,6 +55,10 @@ class Gauges:
         """Largest value of a gauge in each window."""
         return self._compare(component, names, lambda values: float(values.max()))
 
+    def least(self, component: str, *names: str) -> Change:
+        """Smallest value of a gauge in each window."""
+        return self._compare(component, names, lambda values: float(values.min()))
+
     def sustained(self, component: str, *names: str) -> Change:
         """Largest value of a gauge that three samples of each window reached."""
         return self._compare(component, names, lambda values: float(np.sort(values)[-3:][0]))

@@ -62,6 +62,10 @@ class ComponentSignals:
     """Connections a second that a datastore rejected."""
     evicted: Change = UNKNOWN
     """Keys a second that a datastore threw away for want of memory."""
+    endpoints: Change = UNKNOWN
+    """Fewest addresses that its service led to."""
+    pods: Change = UNKNOWN
+    """Fewest pods that were available."""
     process_quiet: float = math.nan
     """Seconds without a sample of the process up to the end of the incident window."""
     quiet: float = math.nan
@@ -128,6 +132,8 @@ def _component(info: ComponentInfo, traffic: Traffic, gauges: Gauges, quiet: flo
         full=_share(gauges, name, "redis.memory.used", "redis.maxmemory"),
         refused=gauges.rate(name, "redis.connections.rejected", "redis.clients.rejected"),
         evicted=gauges.rate(name, "redis.keys.evicted"),
+        endpoints=gauges.least(name, "k8s.service.endpoint.count"),
+        pods=gauges.least(name, "k8s.deployment.available_pods", "k8s.deployment.available"),
         process_quiet=gauges.last_seen(name, process=True),
         quiet=float(np.fmin(own, quiet)),
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from chaosgym.faults import fault_class
 from chaosgym.scenario import Scenario
-from chaosgym.scenarios import load_scenario, scenario_path, shipped_scenarios
+from chaosgym.scenarios import load_scenario, runs_on, scenario_path, shipped_scenarios
 
 __all__ = ["concerned", "main", "rotating"]
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=4, help="how many beside those that the files concern (4)")
     parser.add_argument("--day", type=int, default=datetime.now(UTC).toordinal(), help="number of the day (today's)")
     options = parser.parse_args(arguments)
-    names = shipped_scenarios()
+    names = [name for name in shipped_scenarios() if "local" in runs_on(load_scenario(name))]
     today = rotating(names, options.day, options.count)
     touched = [name for name in concerned(options.changed, {name: load_scenario(name) for name in names}) if name not in today]
     room = max(_MOST - len(today), 1)

@@ -120,6 +120,8 @@ class SftConfig(Training):
     confidence: Annotated[float, Field(gt=0, le=1)] = 0.9
     """Probability that the answers state for a true cause."""
     steps: Annotated[int, Field(ge=1)] = 200
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    """Share of the episodes that is not trained on; the same ones that `grpo` and `ppo` judge themselves by."""
 
 
 class Reinforcement(Training):
@@ -146,6 +148,10 @@ class Reinforcement(Training):
     """Compute a prompt once for all its answers; by default where the model attends to all before it, on a CPU."""
     patience: Annotated[int, Field(ge=1)] = 20
     """Steps without any difference in reward, or without a readable answer, after which training stops."""
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    """Share of the episodes that is not trained on: the model that answers these best is the result. 0 takes the last model."""
+    validate_every: Annotated[int, Field(ge=1)] = 30
+    """Steps between two looks at them."""
     rollout_megabytes: Annotated[float, Field(ge=0)] = 64
     """Size of rollouts.jsonl, which `chaosgym rescore` reads; when it is full, every second step in it goes. 0 keeps none."""
 

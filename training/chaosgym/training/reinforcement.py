@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from chaosgym.training.rollouts import ROLLOUT_FILE, RolloutFile
 from chaosgym.training.run import Run
 from chaosgym.training.supervised import finish, trainer_arguments
 from chaosgym.training.tasks import Source, Task, draw_tasks, make_task
+from chaosgym.training.validation import Best, divide
 
 __all__ = ["Method", "reinforce"]
 
@@ -53,6 +54,7 @@ class Method:
 def reinforce(config: Reinforcement, run: Run, sources: Sequence[Source], method: Method) -> dict[str, Any]:
     """Train on `sources`, from the newest checkpoint of `run` if it has one, and return the summary."""
     form = _form(config)
+    sources, kept_out = divide(sources, config.validation)
     model, tokenizer = load_model(config.model)
     judge = Judge(form)
     trainer = _trainer(config, run, model, tokenizer, judge, form, method)
@@ -64,7 +66,7 @@ def reinforce(config: Reinforcement, run: Run, sources: Sequence[Source], method
     trainer.train_dataset = _dataset(tasks)
     variance, finite = Variance(judge, config.patience, method.within), FiniteLoss()
     schedule = Schedule(config.steps, config.warmup, config.minutes * 60 if config.minutes else None)
-    for callback in (Metrics(run), Clock(schedule), variance, finite):
+    for callback in (Metrics(run), Clock(schedule), variance, finite, *_best(config, run, judge, kept_out, form, trainer)):
         trainer.add_callback(callback)
     trainer.optimizer = make_optimizer(trainer.model, config.muon_learning_rate, config.learning_rate, method.value_rate)
     trainer.lr_scheduler = make_schedule(trainer.optimizer, schedule)
@@ -74,6 +76,16 @@ def reinforce(config: Reinforcement, run: Run, sources: Sequence[Source], method
         finite.check()
 
     return finish(trainer, run, tokenizer, form, schedule, check)
+
+
+def _best(
+    config: Reinforcement, run: Run, judge: Judge, kept_out: Sequence[Source], form: PromptFormat, trainer: Any
+) -> Iterator[Best]:
+    """Who picks the result, where there is something to pick it by; of several processes each would pick another."""
+    if kept_out and trainer.accelerator.num_processes == 1:
+        best = Best(judge, run, kept_out, form, config.validate_every)
+        best.trainer = trainer
+        yield best
 
 
 def _form(config: Reinforcement) -> PromptFormat:

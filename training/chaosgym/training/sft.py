@@ -12,6 +12,7 @@ from chaosgym.training.nano import load_model, prompt_format
 from chaosgym.training.pretrain import new_model
 from chaosgym.training.run import Run, open_run
 from chaosgym.training.tasks import Source, draw_tasks, read_sources, right_answer
+from chaosgym.training.validation import divide
 
 __all__ = ["SftConfig", "make_tuned", "sft"]
 
@@ -24,6 +25,7 @@ def sft(config: SftConfig, *, resume: bool = False) -> dict[str, Any]:
 
 def make_tuned(config: SftConfig, run: Run, sources: Sequence[Source]) -> dict[str, Any]:
     """As `sft`, of sources that were read already."""
+    sources, _ = divide(sources, config.validation)
     form = prompt_format(config)
     model, tokenizer = new_model(config, sources, form) if config.model == NANO else load_model(config.model)
     return supervised.fit(config, run, model, tokenizer, _sequences(config, sources, form, tokenizer), form)

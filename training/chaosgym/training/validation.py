@@ -1,0 +1,107 @@
+"""Episodes that are never trained on, and the model that answered them best.
+
+Reward on what is trained on goes on rising while answers to anything else get worse; without a look at other episodes
+the last model of a run may be its worst. Which episodes are kept out depends on their ids alone, so that all commands keep
+out the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+
+from chaosgym.training.tasks import Source, make_task
+
+if TYPE_CHECKING:
+    from chaosgym.agents.prompt import PromptFormat
+    from chaosgym.training.reward import Judge
+    from chaosgym.training.run import Run
+
+__all__ = ["Best", "divide"]
+
+_log = logging.getLogger(__name__)
+_FEWEST = 12
+"""With fewer episodes than this nothing could be told from luck, so all are trained on."""
+_RENDERINGS = 2
+"""Times that each is asked about, in other words."""
+_FILE = "best.pt"
+
+
+def divide(sources: Sequence[Source], share: float) -> tuple[list[Source], list[Source]]:
+    """(to train on, kept out): about `share` of them is kept out, or nothing when that were too few."""
+    kept = [source for source in sources if _draw(source.id) < share]
+    if len(kept) < _FEWEST or len(kept) == len(sources):
+        return list(sources), []
+    return [source for source in sources if _draw(source.id) >= share], kept
+
+
+def _draw(identity: str) -> float:
+    """From 0 to 1, the same wherever it is asked."""
+    return int.from_bytes(hashlib.sha256(f"validation {identity}".encode()).digest()[:6]) / 2**48
+
+
+class Best(TrainerCallback):
+    """Asks the model about the kept-out episodes now and then, and hands over the weights that answered best."""
+
+    def __init__(self, judge: Judge, run: Run, sources: Sequence[Source], form: PromptFormat, every: int) -> None:
+        self._judge, self._run, self._every = judge, run, every
+        self._tasks = [make_task(source, -1_000_000 - number, form) for source in sources for number in range(_RENDERINGS)]
+        judge.know(self._tasks)
+        self._reward, self._step, self._asked = float("-inf"), 0, -1
+        self.trainer: Any = None
+        """Set when there is one."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """What the model can do already is the first to beat; a run that goes on has its best of before."""
+        file = self._run.path / _FILE
+        if state.global_step and file.is_file():
+            import torch
+
+            before = torch.load(file, weights_only=True)
+            self._reward, self._step = before["reward"], before["step"]
+        self._ask(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Ask again after so many steps."""
+        if state.global_step % self._every == 0:
+            self._ask(state.global_step)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Ask for the last time, and put the best weights back."""
+        import torch
+
+        self._ask(state.global_step)
+        if self._step != state.global_step:
+            best = torch.load(self._run.path / _FILE, weights_only=True)
+            _weights(self.trainer).load_state_dict(best["weights"], strict=False)
+            _log.info("the model of step %d answers kept-out episodes best (reward %.3f): it is the one", self._step, self._reward)
+        self._run.log({"step": state.global_step, "validation/best_step": self._step, "validation/best_reward": round(self._reward, 4)})
+        (self._run.path / _FILE).unlink(missing_ok=True)
+
+    def _ask(self, step: int) -> None:
+        if step == self._asked:
+            return
+        self._asked = step
+        rewards = [value for values in self._judge.rewards(self.trainer, self._tasks, 1) for value in values]
+        reward = sum(rewards) / len(rewards)
+        self._run.log({"step": step, "validation/reward": round(reward, 4)})
+        _log.info("step %d: reward %.3f on %d questions about kept-out episodes", step, reward, len(rewards))
+        if reward > self._reward:
+            self._reward, self._step = reward, step
+            self._keep()
+
+    def _keep(self) -> None:
+        import torch
+
+        trained = {name: p.detach().cpu().clone() for name, p in _weights(self.trainer).named_parameters() if p.requires_grad}
+        draft = self._run.path / f".{_FILE}.partial"
+        torch.save({"reward": self._reward, "step": self._step, "weights": trained}, draft)
+        draft.replace(self._run.path / _FILE)
+
+
+def _weights(trainer: Any) -> Any:
+    return trainer.accelerator.unwrap_model(trainer.model)
