@@ -284,7 +284,8 @@ class MemoryTooSmall(PlatformFault):
     symptoms = _suffering(r"OOMKilled|Back-off restarting failed container|ran out of memory")
 
     def change(self, draw: random.Random) -> PlatformChange:
-        size = f"{draw.randint(16, 24)}Mi"
+        # So little that nothing of the program is ever loaded: a little more, and it would thrash the disk of its node.
+        size = f"{draw.randint(6, 10)}Mi"
         return _container({"resources": {"requests": {"memory": size}, "limits": {"memory": size}}})
 
     def holds(self, seen: PlatformView) -> bool:

@@ -15,7 +15,8 @@ from chaosgym.errors import PrerequisiteError
 
 __all__ = ["Api", "connect", "first_line", "message"]
 
-_SERVER_TIMEOUT = 30
+_SERVER_TIMEOUT, _FIRST_TIMEOUT = 30, 5
+"""Seconds; the first question is asked several times, and tells only whether the server answers."""
 
 
 def connect(context: str) -> Api:
@@ -75,12 +76,13 @@ class Api:
         return self._apps if kind == "deployment" else self._net if kind == "network_policy" else self._core
 
     def _call(self, owner: Any, name: str, *arguments: Any, **named: Any) -> dict[str, Any]:
-        answer = getattr(owner, name)(*arguments, _preload_content=False, _request_timeout=_SERVER_TIMEOUT, **named)
+        named = {"_request_timeout": _SERVER_TIMEOUT, **named}
+        answer = getattr(owner, name)(*arguments, _preload_content=False, **named)
         return json.loads(answer.data)
 
     def version(self) -> str:
         """Of the server, as `v1.20.2`."""
-        return self._call(self._version, "get_code")["gitVersion"]
+        return self._call(self._version, "get_code", _request_timeout=_FIRST_TIMEOUT)["gitVersion"]
 
     def groups(self) -> set[str]:
         """Names of the API groups that the server has, those of extensions among them."""
