@@ -17,6 +17,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
 
 from chaosgym.errors import SandboxError
@@ -24,6 +25,7 @@ from chaosgym.sandbox import manifests
 from chaosgym.sandbox.base import Capability, PlatformChange, PlatformView
 from chaosgym.sandbox.engine import CONTROL_PORT, OWNER_LABEL, RUN_LABEL, EngineEvent, Place, PlaceKind
 from chaosgym.sandbox.engine_logs import lines_since
+from chaosgym.sandbox.image import image_reference
 from chaosgym.sandbox.kubernetes_api import Api, connect, first_line, message
 from chaosgym.sandbox.remote import Remote
 
@@ -34,6 +36,8 @@ _SETTLE_TIMEOUT = 20.0
 _GONE_TIMEOUT = 20.0
 """Seconds that we wait for a namespace to be gone; the cluster goes on removing it."""
 _POLL = 0.15
+_LATE = 2 * 10**9
+"""Nanoseconds: a kubelet sends five events a second, and what is more waits."""
 _WATCH_SECONDS = 600
 _EXTRA_QUOTA = "compute-resources-extra"
 
@@ -149,8 +153,10 @@ class KubernetesEngine:
         handle = next((h for h in self._deployments if thing["name"].startswith(h)), None)
         if handle is not None:
             shown = (event.get("message") or "").replace(thing["name"], handle)
+            for ours, public in ((image_reference(), f"{handle}:current"), (self.namespace, "default")):
+                shown = shown.replace(ours, public)  # names that say who runs this
             attributes = {"k8s.object.kind": thing["kind"].lower(), "type": event.get("type") or "Normal"}
-            self._events.append(EngineEvent(time.time_ns(), handle, event.get("reason") or "", shown, attributes))
+            self._events.append(EngineEvent(_happened(event), handle, event.get("reason") or "", shown, attributes))
 
     async def gauges(self) -> Mapping[str, Mapping[str, float]]:
         return await self._do(self._gauges)
@@ -240,6 +246,15 @@ def remove_run(api: Api, run: str, timeout: float = _GONE_TIMEOUT) -> list[str]:
     while found and time.monotonic() < deadline and api.namespaces(selector):
         time.sleep(0.3)
     return [f"namespace {name}" for name in found]
+
+
+def _happened(event: Mapping[str, Any]) -> int:
+    """Unix nanoseconds: when we heard of it, which is exact, unless the cluster told us late; it tells whole seconds."""
+    now, stamp = time.time_ns(), event.get("lastTimestamp") or event.get("firstTimestamp")
+    if not stamp:
+        return now
+    told = int(datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp() * 1e9)
+    return now if now - told < _LATE else told
 
 
 def _addresses(endpoints: Mapping[str, Any]) -> int:
