@@ -32,7 +32,7 @@ _RIGHTS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("", "serviceaccounts"): ("create",),
     ("networking.k8s.io", "networkpolicies"): ("create",),
     ("apps", "deployments"): ("create", "get", "list", "patch", "update"),
-    ("", "services"): ("create", "patch", "delete"),
+    ("", "services"): ("create", "patch"),
     ("", "endpoints"): ("get", "list"),
     ("", "pods"): ("list", "delete"),
     ("", "pods/log"): ("get",),
