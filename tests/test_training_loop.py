@@ -108,8 +108,11 @@ def test_grpo_raises_the_reward_and_logs_its_terms(tuned: Path, episodes: Path, 
     assert grpo(GrpoConfig.model_validate(settings(episodes, tmp_path / "grpo", **changes)), resume=True) == summary
 
 
-def test_grpo_stops_where_there_is_nothing_to_learn(tuned: Path, episodes: Path, tmp_path: Path) -> None:
+def test_grpo_stops_where_there_is_nothing_to_learn(
+    tuned: Path, episodes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At a temperature near 0 all answers to an incident are the same, and so are their rewards."""
+    monkeypatch.setattr("chaosgym.training.reward._MASTERED", 2.0)  # however good they are
     changes = {"model": str(tuned), "steps": 30, "batch_size": 8, "generations": 4, "pool": 0, "temperature": 1e-4, "patience": 3}
     with pytest.raises(TrainingStopped, match="all rewards alike"):
         grpo(GrpoConfig.model_validate(settings(episodes, tmp_path / "grpo", **changes)))

@@ -322,21 +322,21 @@ def test_ppo_learns_to_write_what_is_rewarded(tmp_path: Path) -> None:
 @line()
 def test_ppo_learns_what_to_expect_and_keeps_what_was_answered(tuned: Path, episodes: Path, tmp_path: Path) -> None:
     out = tmp_path / "ppo"
-    changes = {"model": str(tuned), "steps": 50, "epochs": 2, "batch_size": 32, "pool": 6, "beta": 0.01}
+    changes = {"model": str(tuned), "steps": 80, "epochs": 2, "batch_size": 32, "pool": 6, "beta": 0.01}
     config = PpoConfig.model_validate(settings(episodes, out, **changes))
     summary = ppo(config)
-    assert summary["steps"] == 50
+    assert summary["steps"] == 80
     rewards = column(out, "reward")
-    assert len(rewards) == 25  # of 50 updates: one batch of answers for two
+    assert len(rewards) == 40  # of 80 updates: one batch of answers for two
     for key in ("explained_variance", "value", "value_loss", "value_clip_fraction", "clip_ratio/region_mean", "entropy", "kl"):
         assert column(out, key), key
     losses = column(out, "value_loss")
     assert sum(losses[-10:]) < sum(losses[:10])
     rollouts = list(read_rollouts(out / ROLLOUT_FILE))
-    assert len(rollouts) == 25 * 32
-    assert {rollout.step for rollout in rollouts} == set(range(0, 50, 2))
+    assert len(rollouts) == 40 * 32
+    assert {rollout.step for rollout in rollouts} == set(range(0, 80, 2))
     found = rescore(out)
-    assert (found.answers, found.missing, found.unscorable, found.moved) == (800, 0, 0, 0)
+    assert (found.answers, found.missing, found.unscorable, found.moved) == (1280, 0, 0, 0)
     assert all(change.before == pytest.approx(change.now) and not change.changed for change in found.changes)
     assert found.changes[0].now == pytest.approx(sum(rewards) / len(rewards), abs=1e-4)
     incident = compile_incident(read_episode(episodes / "e0"), 5, 200)
