@@ -49,6 +49,8 @@ class _Run:
 class _Judge:
     """Finds the model best when its weight is 3."""
 
+    solved = 0.9
+
     def know(self, tasks: Any) -> None:
         self.known = tasks
 
@@ -59,7 +61,8 @@ class _Judge:
 def _best(path: Path, model: torch.nn.Linear) -> tuple[Best, _Run]:
     run = _Run(path)
     best = Best(cast(Any, _Judge()), cast(Any, run), [], cast(Any, None), every=2)
-    best.trainer = SimpleNamespace(model=model, accelerator=SimpleNamespace(unwrap_model=lambda model: model))
+    accelerator, sampling = SimpleNamespace(unwrap_model=lambda model: model), SimpleNamespace(temperature=0.7)
+    best.trainer = SimpleNamespace(model=model, generation_config=sampling, accelerator=accelerator)
     return best, run
 
 

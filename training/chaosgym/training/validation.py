@@ -29,6 +29,10 @@ _FEWEST = 12
 _RENDERINGS = 2
 """Times that each is asked about, in other words."""
 _FILE = "best.pt"
+_GREEDY = 0.01
+"""A temperature at which the likeliest answer is given."""
+_TIE = 0.01
+"""Worth of reward beside accuracy: reward may rise by a term that is easily had while fewer answers are right."""
 
 
 def divide(sources: Sequence[Source], share: float) -> tuple[list[Source], list[Source]]:
@@ -51,7 +55,7 @@ class Best(TrainerCallback):
         self._judge, self._run, self._every = judge, run, every
         self._tasks = [make_task(source, -1_000_000 - number, form) for source in sources for number in range(_RENDERINGS)]
         judge.know(self._tasks)
-        self._reward, self._step, self._asked = float("-inf"), 0, -1
+        self._worth, self._step, self._asked = float("-inf"), 0, -1
         self.trainer: Any = None
         """Set when there is one."""
 
@@ -62,7 +66,7 @@ class Best(TrainerCallback):
             import torch
 
             before = torch.load(file, weights_only=True)
-            self._reward, self._step = before["reward"], before["step"]
+            self._worth, self._step = before["worth"], before["step"]
         self._ask(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -78,28 +82,37 @@ class Best(TrainerCallback):
         if self._step != state.global_step:
             best = torch.load(self._run.path / _FILE, weights_only=True)
             _weights(self.trainer).load_state_dict(best["weights"], strict=False)
-            _log.info("the model of step %d answers kept-out episodes best (reward %.3f): it is the one", self._step, self._reward)
-        self._run.log({"step": state.global_step, "validation/best_step": self._step, "validation/best_reward": round(self._reward, 4)})
+            _log.info("the model of step %d answers kept-out episodes best: it is the one", self._step)
+        self._run.log({"step": state.global_step, "validation/best_step": self._step})
         (self._run.path / _FILE).unlink(missing_ok=True)
 
     def _ask(self, step: int) -> None:
         if step == self._asked:
             return
         self._asked = step
-        rewards = [value for values in self._judge.rewards(self.trainer, self._tasks, 1) for value in values]
-        reward = sum(rewards) / len(rewards)
-        self._run.log({"step": step, "validation/reward": round(reward, 4)})
-        _log.info("step %d: reward %.3f on %d questions about kept-out episodes", step, reward, len(rewards))
-        if reward > self._reward:
-            self._reward, self._step = reward, step
+        rewards = [value for (value,) in self._answers()]
+        right, mean = sum(value > self._judge.solved for value in rewards) / len(rewards), sum(rewards) / len(rewards)
+        self._run.log({"step": step, "validation/accuracy": round(right, 4), "validation/reward": round(mean, 4)})
+        _log.info("step %d: accuracy %.3f, reward %.3f on %d questions about kept-out episodes", step, right, mean, len(rewards))
+        if (worth := right + _TIE * mean) > self._worth:
+            self._worth, self._step = worth, step
             self._keep()
+
+    def _answers(self) -> list[list[float]]:
+        """As they are given in use: the likeliest, and not one at random."""
+        sampling = self.trainer.generation_config
+        temperature, sampling.temperature = sampling.temperature, _GREEDY
+        try:
+            return self._judge.rewards(self.trainer, self._tasks, 1)
+        finally:
+            sampling.temperature = temperature
 
     def _keep(self) -> None:
         import torch
 
         trained = {name: p.detach().cpu().clone() for name, p in _weights(self.trainer).named_parameters() if p.requires_grad}
         draft = self._run.path / f".{_FILE}.partial"
-        torch.save({"reward": self._reward, "step": self._step, "weights": trained}, draft)
+        torch.save({"worth": self._worth, "step": self._step, "weights": trained}, draft)
         draft.replace(self._run.path / _FILE)
 
 
