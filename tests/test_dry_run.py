@@ -69,7 +69,7 @@ def test_kubernetes_objects_are_manifests_of_one_namespace() -> None:
     assert all(each["metadata"]["labels"]["chaosgym.dev/owner"] == "chaosgym" for each in (namespace, *others))
     kinds = [each["kind"] for each in others]
     assert {kind: kinds.count(kind) for kind in kinds} == {
-        "ResourceQuota": 1, "LimitRange": 1, "ServiceAccount": 1, "NetworkPolicy": 1, "Deployment": 10, "Service": 10,
+        "ResourceQuota": 1, "LimitRange": 1, "ServiceAccount": 1, "NetworkPolicy": 2, "Deployment": 10, "Service": 10,
     }  # fmt: skip
     assert "lab (https://192.0.2.7:6443)" in shown.stderr
     assert "process.crash on" in shown.stderr

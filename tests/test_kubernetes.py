@@ -160,7 +160,7 @@ def test_nothing_is_left_of_a_killed_runner_nor_after_clean_of_its_keeper(tmp_pa
         runner.wait(10)
         assert len(namespaces_of(api, run)) == 1
         done = chaosgym("clean", "--sandbox", "kubernetes", "--context", cluster_context, "--older-than", "0", "--run", run)
-        assert wait_until(lambda: namespaces_of(api, run), 40) == [], done.stderr
+        assert wait_until(lambda: namespaces_of(api, run), 60) == [], done.stderr
         assert api.namespaces(f"{OWNER_LABEL}=somebody")
     finally:
         api.delete_namespace(other)

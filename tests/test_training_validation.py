@@ -60,10 +60,9 @@ class _Judge:
 
 def _best(path: Path, model: torch.nn.Linear) -> tuple[Best, _Run]:
     run = _Run(path)
-    best = Best(cast(Any, _Judge()), cast(Any, run), [], cast(Any, None), every=2)
     accelerator, sampling = SimpleNamespace(unwrap_model=lambda model: model), SimpleNamespace(temperature=0.7)
-    best.trainer = SimpleNamespace(model=model, generation_config=sampling, accelerator=accelerator)
-    return best, run
+    trainer = SimpleNamespace(model=model, generation_config=sampling, accelerator=accelerator)
+    return Best(trainer, cast(Any, _Judge()), cast(Any, run), [], cast(Any, None), every=2), run
 
 
 def _set(model: torch.nn.Linear, value: float) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import aiohttp
 
-from chaosgym.episode import Window, write_episode
+from chaosgym.episode import Window
 from chaosgym.errors import ChaosgymError
 from chaosgym.foreign.app import ForeignApp
 from chaosgym.foreign.host import Found, make_host
@@ -23,10 +23,9 @@ from chaosgym.foreign.sandbox import ForeignSandbox
 from chaosgym.foreign.users import ForeignUsers, Outcome, ask
 from chaosgym.plan import Plan
 from chaosgym.recording.failure import write_failure
-from chaosgym.recording.header import make_header, make_truth
+from chaosgym.recording.play import play
 from chaosgym.recording.pool import Recorded, episode_id
-from chaosgym.recording.timeline import Marks, Progress, make_faults, run_timeline
-from chaosgym.recording.visibility import symptoms_seen
+from chaosgym.recording.timeline import Marks, Progress
 from chaosgym.sandbox.base import Capability
 from chaosgym.scenario import Scenario
 from chaosgym.services.load import EdgeSample
@@ -110,23 +109,8 @@ async def record(loaded: LoadedApp, scenario: Scenario, seed: int, out: Path, pr
 async def _play(app: ForeignApp, sandbox: ForeignSandbox, plan: Plan, identity: str, out: Path, progress: Progress) -> Watched:
     users = ForeignUsers(plan, app.spec, seed=plan.seed)
     await sandbox.start(plan)
-    await users.start()
-    sandbox.users = users
-    try:
-        marks = await run_timeline(sandbox, users, progress)
-    finally:
-        sandbox.users = None
-        await users.stop()
-    sandbox.telemetry.spans.extend(users.rows())
-    await sandbox.stop()
-    await sandbox.collect_logs()
-    header = make_header(plan, identity, sandbox.name, marks, sandbox.programs)
-    tables = sandbox.telemetry.tables((marks.baseline.start, (marks.recovery or marks.incident).end))
-    causes = (fault for fault, planned in zip(make_faults(plan), plan.faults, strict=True) if planned.cause)
-    seen = [symptoms_seen({plan.components[fault.target].name: fault}, tables, header) for fault in causes]
-    truth = make_truth(plan, marks, seen)
-    path = await asyncio.to_thread(write_episode, out, header, tables, truth)
-    return Watched(Recorded(path, "ok", truth.visible, ""), _recovered(app, users.samples, marks))
+    played = await play(sandbox, plan, users, identity, out, progress)
+    return Watched(Recorded(played.path, "ok", played.visible, ""), _recovered(app, users.samples, played.marks))
 
 
 def _recovered(app: ForeignApp, samples: list[EdgeSample], marks: Marks) -> bool | None:

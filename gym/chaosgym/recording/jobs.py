@@ -17,14 +17,12 @@ from typing import Any
 
 from chaosgym.app import App
 from chaosgym.drawing import draw_plan
-from chaosgym.episode import write_episode
 from chaosgym.errors import ChaosgymError, InfrastructureError
 from chaosgym.faults.own import load_file
 from chaosgym.plan import Plan
 from chaosgym.recording.failure import write_failure
-from chaosgym.recording.header import make_header, make_truth
-from chaosgym.recording.timeline import Progress, make_faults, run_timeline
-from chaosgym.recording.visibility import symptoms_seen
+from chaosgym.recording.play import play
+from chaosgym.recording.timeline import Progress
 from chaosgym.sandbox.live import LiveSandbox
 from chaosgym.sandbox.namespaces import Isolation
 from chaosgym.scenario import Scenario
@@ -80,24 +78,9 @@ async def _record(sandbox: LiveSandbox, plan: Plan, job: dict[str, Any], progres
     progress("start", f"{len(plan.components)} components of {plan.app.metadata.name}")
     await sandbox.start(plan)
     progress("serving", "every service listens")
-    load = LoadGenerator(plan, *sandbox.entry_address, seed=plan.seed)
-    await load.start()
-    sandbox.users = load
-    try:
-        marks = await run_timeline(sandbox, load, progress)
-    finally:
-        sandbox.users = None
-        await load.stop()
-    sandbox.telemetry.spans.extend(load.rows())
-    await sandbox.stop()
-    await sandbox.collect_logs()
-    header = make_header(plan, job["id"], sandbox.name, marks, sandbox.programs)
-    tables = sandbox.telemetry.tables((marks.baseline.start, (marks.recovery or marks.incident).end))
-    causes = (fault for fault, planned in zip(make_faults(plan), plan.faults, strict=True) if planned.cause)
-    seen = [symptoms_seen({plan.components[fault.target].name: fault}, tables, header) for fault in causes]
-    truth = make_truth(plan, marks, seen)
-    path = await asyncio.to_thread(write_episode, Path(job["out"]), header, tables, truth)
-    return {"done": str(path), "status": "ok", "visible": truth.visible}
+    users = LoadGenerator(plan, *sandbox.entry_address, seed=plan.seed)
+    played = await play(sandbox, plan, users, job["id"], Path(job["out"]), progress)
+    return {"done": str(played.path), "status": "ok", "visible": played.visible}
 
 
 def _record_failure(plan: Plan, job: dict[str, Any], sandbox: str, reason: str) -> dict[str, Any]:

@@ -14,16 +14,14 @@ import functools
 import json
 import random
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import asyncpg
-
-from chaosgym.errors import FaultError, SandboxError
+from chaosgym.errors import SandboxError
 from chaosgym.plan import Plan
-from chaosgym.sandbox.base import Capability, PlatformChange, PlatformView, Pressure, ProcessView, Toxic
+from chaosgym.sandbox.application import ApplicationSandbox
+from chaosgym.sandbox.base import Capability, PlatformChange, PlatformView, ProcessView, Toxic
 from chaosgym.sandbox.component import LINK_PORTS, SERVICE_PORT
 from chaosgym.sandbox.datastores import DATABASE, POSTGRES_PORT, REDIS_PORT, PostgresClient, RedisClient
 from chaosgym.sandbox.engine import CONTROL_PORT, Engine, Place, PlaceKind
@@ -31,14 +29,12 @@ from chaosgym.sandbox.events import platform_event, rollout_event
 from chaosgym.sandbox.remote import Remote, tunnel
 from chaosgym.sandbox.wire import draw_logins, table_definitions
 from chaosgym.services.config import ServiceConfig
-from chaosgym.services.load import LoadGenerator
 from chaosgym.services.wiring import Wiring, service_configs
 from chaosgym.telemetry.logs import parse_log
 from chaosgym.telemetry.otlp import Receiver
 from chaosgym.telemetry.postgres import sample_postgres
 from chaosgym.telemetry.process import gauge_row
 from chaosgym.telemetry.redis import sample_redis
-from chaosgym.telemetry.store import TelemetryBuffer
 
 __all__ = ["ContainerSandbox"]
 
@@ -53,13 +49,13 @@ _BACK_WITHIN = 20.0
 """Seconds that a new pod may take until it takes orders."""
 
 
-class ContainerSandbox:
+class ContainerSandbox(ApplicationSandbox):
     """Implements `chaosgym.sandbox.base.Sandbox`; lives in the worker process only."""
 
     def __init__(self, state: Path, engine: Engine) -> None:
         self._state, self._engine = state, engine
-        self.telemetry = TelemetryBuffer()
         self._postgres, self._redis = PostgresClient(state), RedisClient(state)
+        super().__init__(self._postgres, self._redis)
         self._receiver = Receiver(self.telemetry)
         self._places: dict[PlaceKind, list[Place]] = {"service": [], "postgres": [], "redis": []}
         self._remotes: dict[str, Remote] = {}
@@ -72,9 +68,6 @@ class ContainerSandbox:
         """Role by the handle of its place."""
         self._configs: dict[str, ServiceConfig] = {}
         self.programs: dict[str, str] = {}
-        self.users: LoadGenerator | None = None
-        """Set by whoever makes the load of an episode."""
-        self._plan: Plan | None = None
         self._wiring: Wiring | None = None
         self._began = 0
 
@@ -195,13 +188,6 @@ class ContainerSandbox:
     # ---- what it is
 
     @property
-    def plan(self) -> Plan:
-        """Of the running episode."""
-        if self._plan is None:
-            raise SandboxError("no application is running in this sandbox")
-        return self._plan
-
-    @property
     def capabilities(self) -> frozenset[Capability]:
         return frozenset(get_args(Capability)) - self._engine.lacks
 
@@ -210,9 +196,6 @@ class ContainerSandbox:
         """Where users connect."""
         assert self._wiring is not None
         return self._wiring.client[self.plan.app.spec.entry]
-
-    def _kind(self, role: str) -> str:
-        return self.plan.app.spec.components[role].kind
 
     async def _ask(self, role: str, order: str, /, **parameters: Any) -> Any:
         return await self._remotes[self._at[role].handle].ask(order, **parameters)
@@ -319,14 +302,6 @@ class ContainerSandbox:
         found = await self._ask(role, "link_toxic")
         return None if found is None else Toxic(**found)
 
-    async def press(self, pressure: Pressure | None) -> None:
-        if self.users is None:
-            raise FaultError("nobody uses this application: there is no load to change")
-        await self.users.strangers.press(pressure)
-
-    def pressure(self) -> Pressure | None:
-        return self.users.strangers.pressure if self.users else None
-
     async def change_platform(self, role: str, change: PlatformChange | None) -> None:
         await self._engine.change(self._at[role].handle, change)
         if event := platform_event(change):
@@ -334,24 +309,6 @@ class ContainerSandbox:
 
     async def platform(self, role: str) -> PlatformView:
         return await self._engine.view(self._at[role].handle)
-
-    @asynccontextmanager
-    async def sql(self, role: str) -> AsyncGenerator[asyncpg.Connection, None]:
-        if self._kind(role) != "postgres":
-            raise FaultError(f"component {role!r} is a {self._kind(role)}, not a postgres")
-        connection = await self._postgres.connect()
-        try:
-            yield connection
-        finally:
-            connection.terminate()
-
-    def sql_server(self, role: str) -> Mapping[str, Any]:
-        return self._postgres.server
-
-    async def redis(self, role: str, *command: str | int) -> Any:
-        if self._kind(role) != "redis":
-            raise FaultError(f"component {role!r} is a {self._kind(role)}, not a redis")
-        return await self._redis.client.execute_command(*command)
 
 
 def _services(count: int) -> tuple[PlaceKind, ...]:

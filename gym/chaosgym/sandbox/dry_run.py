@@ -24,6 +24,8 @@ __all__ = ["Action", "Blast", "announcement", "blast_radius", "server_url"]
 
 _RUN = "0" * 12
 _TOKEN = "0" * 24
+_OUR_ADDRESS = "192.0.2.1"
+"""Of the documentation (RFC 5737): ours is known when there is a pod."""
 _IN_CLUSTER = "in-cluster"
 
 
@@ -132,6 +134,7 @@ def _manifests(prefix: str, plans: Sequence[Plan]) -> Iterator[dict[str, Any]]:
     yield manifests.namespace(namespace, marks)
     handles = {f"app-{number:08d}": kind for number, kind in enumerate(_kinds(plans))}
     inside = [make(marks) for make in manifests.OF_NAMESPACE.values()]
+    inside.append(manifests.telemetry_policy(marks, _OUR_ADDRESS))
     inside += [manifests.deployment(handle, kind, _TOKEN, marks) for handle, kind in handles.items()]
     inside += [manifests.service(handle, kind, marks) for handle, kind in handles.items()]
     for body in inside:

@@ -33,7 +33,7 @@ __all__ = ["KubernetesEngine", "remove_run"]
 
 _POD_TIMEOUT = 60.0
 _SETTLE_TIMEOUT = 20.0
-_GONE_TIMEOUT = 20.0
+_GONE_TIMEOUT = 45.0
 """Seconds that we wait for a namespace to be gone; the cluster goes on removing it."""
 _POLL = 0.15
 _LATE = 2 * 10**9
@@ -88,7 +88,12 @@ class KubernetesEngine:
         for handle, kind in zip(handles, kinds, strict=True):
             self._kinds[handle], self._tokens[handle] = kind, secrets.token_hex(12)
         await asyncio.gather(*(self._do(self._add, handle) for handle in handles))
-        return list(await asyncio.gather(*(self._find(handle) for handle in handles)))
+        first = not self.host
+        places = list(await asyncio.gather(*(self._find(handle) for handle in handles)))
+        if first:
+            policy = manifests.telemetry_policy(manifests.labels(self._run), self.host)
+            await self._do(self._api.create, "network_policy", self.namespace, policy)
+        return places
 
     def _add(self, handle: str) -> None:
         kind, labels = self._kinds[handle], manifests.labels(self._run)
@@ -239,12 +244,13 @@ def remove_run(api: Api, run: str, timeout: float = _GONE_TIMEOUT) -> list[str]:
     selector = f"{OWNER_LABEL}=chaosgym,{RUN_LABEL}={run}"
     found = [each["metadata"]["name"] for each in api.namespaces(selector)]
     for name in found:
-        for pod in api.pods(name, ""):  # or the namespace waits for their grace
-            api.delete("pod", name, pod["metadata"]["name"])
         api.delete_namespace(name)
     deadline = time.monotonic() + timeout
-    while found and time.monotonic() < deadline and api.namespaces(selector):
-        time.sleep(0.3)
+    while (left := api.namespaces(selector) if found else []) and time.monotonic() < deadline:
+        for name in (each["metadata"]["name"] for each in left):
+            for pod in api.pods(name, ""):  # or the namespace waits for their grace, and then for its next turn
+                api.delete("pod", name, pod["metadata"]["name"])
+        time.sleep(0.5)
     return [f"namespace {name}" for name in found]
 
 

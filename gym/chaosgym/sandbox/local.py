@@ -12,16 +12,14 @@ import json
 import os
 import random
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import asyncpg
-
-from chaosgym.errors import FaultError, SandboxError
+from chaosgym.errors import FaultError
 from chaosgym.plan import Plan
-from chaosgym.sandbox.base import Capability, PlatformChange, PlatformView, Pressure, ProcessView, Toxic
+from chaosgym.sandbox.application import ApplicationSandbox
+from chaosgym.sandbox.base import Capability, PlatformChange, PlatformView, ProcessView, Toxic
 from chaosgym.sandbox.datastores import Postgres, Redis
 from chaosgym.sandbox.events import rollout_event
 from chaosgym.sandbox.links import Link
@@ -30,11 +28,9 @@ from chaosgym.sandbox.supervisor import Supervisor
 from chaosgym.sandbox.watch import Watch
 from chaosgym.sandbox.wire import Network, draw_address, make_network
 from chaosgym.sandbox.zygote import Zygote
-from chaosgym.services.load import LoadGenerator
 from chaosgym.services.wiring import service_configs
 from chaosgym.telemetry.logs import parse_log
 from chaosgym.telemetry.otlp import Receiver
-from chaosgym.telemetry.store import TelemetryBuffer
 
 __all__ = ["LocalSandbox"]
 
@@ -42,25 +38,22 @@ _OTLP_PORT = 4318
 _CAPABILITIES: frozenset[Capability] = frozenset(get_args(Capability)) - {"platform"}
 
 
-class LocalSandbox:
+class LocalSandbox(ApplicationSandbox):
     """Implements `chaosgym.sandbox.base.Sandbox`; lives in the worker process only."""
 
     name = "local"
 
     def __init__(self, state: Path, cache: Path, zygote: Zygote) -> None:
         self._state, self._cache = state, cache
-        self.telemetry = TelemetryBuffer()
         self._store_logs = {"postgres": state / "postgres.log", "redis": state / "redis.log"}
         self._postgres = Postgres(state, draw_address(), self._store_logs["postgres"])
         self._redis = Redis(state, draw_address(), self._store_logs["redis"])
+        super().__init__(self._postgres, self._redis)
         self._receiver = Receiver(self.telemetry)
         self._supervisor = Supervisor(zygote, self._event, self._on_down, self._on_up)
         self._watch = Watch(self.telemetry, self._supervisor, self._postgres, self._redis)
         self._links: dict[str, Link] = {}
         self._logs: dict[str, Path] = {}
-        self.users: LoadGenerator | None = None
-        """Set by whoever makes the load of an episode."""
-        self._plan: Plan | None = None
         self._network: Network | None = None
 
     # ---- life
@@ -110,13 +103,6 @@ class LocalSandbox:
     # ---- what it is
 
     @property
-    def plan(self) -> Plan:
-        """Of the running episode."""
-        if self._plan is None:
-            raise SandboxError("no application is running in this sandbox")
-        return self._plan
-
-    @property
     def capabilities(self) -> frozenset[Capability]:
         return _CAPABILITIES
 
@@ -130,9 +116,6 @@ class LocalSandbox:
         """Where users connect."""
         assert self._network is not None
         return self._network.wiring.client[self.plan.app.spec.entry]
-
-    def _kind(self, role: str) -> str:
-        return self.plan.app.spec.components[role].kind
 
     # ---- telemetry that the sandbox itself gives
 
@@ -207,34 +190,8 @@ class LocalSandbox:
             raise FaultError(f"component {role!r} is not reached through a link; links: {', '.join(self._links) or 'none'}")
         return self._links[role]
 
-    async def press(self, pressure: Pressure | None) -> None:
-        if self.users is None:
-            raise FaultError("nobody uses this application: there is no load to change")
-        await self.users.strangers.press(pressure)
-
-    def pressure(self) -> Pressure | None:
-        return self.users.strangers.pressure if self.users else None
-
     async def change_platform(self, role: str, change: PlatformChange | None) -> None:
         raise FaultError("no orchestrator runs the components of a local sandbox")
 
     async def platform(self, role: str) -> PlatformView:
         raise FaultError("no orchestrator runs the components of a local sandbox")
-
-    @asynccontextmanager
-    async def sql(self, role: str) -> AsyncGenerator[asyncpg.Connection, None]:
-        if self._kind(role) != "postgres":
-            raise FaultError(f"component {role!r} is a {self._kind(role)}, not a postgres")
-        connection = await self._postgres.connect()
-        try:
-            yield connection
-        finally:
-            connection.terminate()
-
-    def sql_server(self, role: str) -> Mapping[str, Any]:
-        return self._postgres.server
-
-    async def redis(self, role: str, *command: str | int) -> Any:
-        if self._kind(role) != "redis":
-            raise FaultError(f"component {role!r} is a {self._kind(role)}, not a redis")
-        return await self._redis.client.execute_command(*command)

@@ -12,6 +12,7 @@ from chaosgym.sandbox.image import image_reference
 
 __all__ = [
     "OF_NAMESPACE", "SLOT_LABEL", "deployment", "extra_quota", "labels", "namespace", "service", "service_patch",
+    "telemetry_policy",
 ]  # fmt: skip
 
 SLOT_LABEL = "app.kubernetes.io/instance"
@@ -51,22 +52,26 @@ def service_account(labels: Mapping[str, str]) -> dict[str, Any]:
 
 
 def network_policy(labels: Mapping[str, str]) -> dict[str, Any]:
-    """Deny all but traffic within the namespace, orders and users from ours, and telemetry to ours.
+    """Deny all but traffic within the namespace, and orders and users from ours.
 
     Ours has no pod label to select by when it runs on a node, so the control port and the entry are open to addresses.
     """
     inside = {"podSelector": {}}
+    ours = [{"protocol": "TCP", "port": port} for port in (CONTROL_PORT, SERVICE_PORT, SERVICE_PORT + 1)]
+    return _policy("private", labels, {"ingress": [{"from": [inside]}, {"ports": ours}], "egress": [{"to": [inside]}]})
+
+
+def telemetry_policy(labels: Mapping[str, str], address: str) -> dict[str, Any]:
+    """Permit what pods tell of themselves to ours, at that address, which is known when the first pod runs; policies add up."""
+    to = {"to": [{"ipBlock": {"cidr": f"{address}/32"}}], "ports": [{"protocol": "TCP"}]}
+    return _policy("telemetry", labels, {"egress": [to]})
+
+
+def _policy(name: str, labels: Mapping[str, str], rules: Mapping[str, Any]) -> dict[str, Any]:
+    types = [each.capitalize() for each in rules]
     return {
-        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "private", "labels": dict(labels)},
-        "spec": {
-            "podSelector": {}, "policyTypes": ["Ingress", "Egress"],
-            "ingress": [
-                {"from": [inside]},
-                {"ports": [{"protocol": "TCP", "port": CONTROL_PORT}, {"protocol": "TCP", "port": SERVICE_PORT},
-                           {"protocol": "TCP", "port": SERVICE_PORT + 1}]},
-            ],
-            "egress": [{"to": [inside]}, {"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"protocol": "TCP"}]}],
-        },
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": name, "labels": dict(labels)},
+        "spec": {"podSelector": {}, "policyTypes": types, **rules},
     }  # fmt: skip
 
 

@@ -83,9 +83,7 @@ def _best(
 ) -> Iterator[Best]:
     """Who picks the result, where there is something to pick it by; of several processes each would pick another."""
     if kept_out and trainer.accelerator.num_processes == 1:
-        best = Best(judge, run, kept_out, form, config.validate_every)
-        best.trainer = trainer
-        yield best
+        yield Best(trainer, judge, run, kept_out, form, config.validate_every)
 
 
 def _form(config: Reinforcement) -> PromptFormat:

@@ -51,13 +51,12 @@ def _draw(identity: str) -> float:
 class Best(TrainerCallback):
     """Asks the model about the kept-out episodes now and then, and hands over the weights that answered best."""
 
-    def __init__(self, judge: Judge, run: Run, sources: Sequence[Source], form: PromptFormat, every: int) -> None:
+    def __init__(self, trainer: Any, judge: Judge, run: Run, sources: Sequence[Source], form: PromptFormat, every: int) -> None:
+        self._trainer = trainer
         self._judge, self._run, self._every = judge, run, every
         self._tasks = [make_task(source, -1_000_000 - number, form) for source in sources for number in range(_RENDERINGS)]
         judge.know(self._tasks)
         self._worth, self._step, self._asked = float("-inf"), 0, -1
-        self.trainer: Any = None
-        """Set when there is one."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """What the model can do already is the first to beat; a run that goes on has its best of before."""
@@ -81,7 +80,7 @@ class Best(TrainerCallback):
         self._ask(state.global_step)
         if self._step != state.global_step:
             best = torch.load(self._run.path / _FILE, weights_only=True)
-            _weights(self.trainer).load_state_dict(best["weights"], strict=False)
+            _weights(self._trainer).load_state_dict(best["weights"], strict=False)
             _log.info("the model of step %d answers kept-out episodes best: it is the one", self._step)
         self._run.log({"step": state.global_step, "validation/best_step": self._step})
         (self._run.path / _FILE).unlink(missing_ok=True)
@@ -100,17 +99,17 @@ class Best(TrainerCallback):
 
     def _answers(self) -> list[list[float]]:
         """As they are given in use: the likeliest, and not one at random."""
-        sampling = self.trainer.generation_config
+        sampling = self._trainer.generation_config
         temperature, sampling.temperature = sampling.temperature, _GREEDY
         try:
-            return self._judge.rewards(self.trainer, self._tasks, 1)
+            return self._judge.rewards(self._trainer, self._tasks, 1)
         finally:
             sampling.temperature = temperature
 
     def _keep(self) -> None:
         import torch
 
-        trained = {name: p.detach().cpu().clone() for name, p in _weights(self.trainer).named_parameters() if p.requires_grad}
+        trained = {name: p.detach().cpu().clone() for name, p in _weights(self._trainer).named_parameters() if p.requires_grad}
         draft = self._run.path / f".{_FILE}.partial"
         torch.save({"worth": self._worth, "step": self._step, "weights": trained}, draft)
         draft.replace(self._run.path / _FILE)
