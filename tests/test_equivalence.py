@@ -130,7 +130,9 @@ def test_the_same_fault_elsewhere_is_no_difference() -> None:
     assert (pair.scorable, pair.runs, pair.visible, pair.only) == ((4, 2), (4, 2), (1.0, 1.0), ((), ()))
     assert (pair.alike, pair.alike_chance, pair.distance, pair.distance_chance) == (1.0, 1.0, 0.5, 0.5)
     assert not pair.differs
-    assert "difference +0.000" in equivalence_markdown(found, _DAY)
+    text = equivalence_markdown(found, _DAY)
+    assert "difference +0.000" in text
+    assert "seen at work**: local 1 of 1; docker 1 of 1." in text
 
 
 def test_a_fault_that_never_shows_elsewhere_is_a_difference_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +140,9 @@ def test_a_fault_that_never_shows_elsewhere_is_a_difference_with_its_reason(monk
     (pair,) = found.fault_pairs(found.series[1])
     assert pair.differs
     assert pair.only == (_DOWN, ())
-    assert "only local: component/down/up; not declared" in equivalence_markdown(found, _DAY)
+    text = equivalence_markdown(found, _DAY)
+    assert "only local: component/down/up; not declared" in text
+    assert "docker 0 of 1 (not process.crash)." in text
     monkeypatch.setattr(FAULTS["process.crash"], "differs", {"docker": "the engine starts it anew at once", "kubernetes": "another"})
     text = equivalence_markdown(found, _DAY)
     assert "the engine starts it anew at once" in text

@@ -158,7 +158,7 @@ def test_archive_is_laid_out_as_engines_want_it(tmp_path: Path, monkeypatch: pyt
     assert reference == image_reference()
     assert manifest["RepoTags"] == [reference]
     assert config["config"]["User"] == "10001:10001"
-    assert config["config"]["Entrypoint"] == ["/opt/python/bin/python3", "-m", "chaosgym.sandbox.component"]
+    assert config["config"]["Entrypoint"] == ["/opt/python/bin/python3", "-m", "chaosgym.sandbox.begin"]
     assert config["config"]["Labels"] == {"dev.chaosgym": "component"}
     assert layer.parent.name == config["rootfs"]["diff_ids"][0].removeprefix("sha256:")
     with tarfile.open(layer) as tar:

@@ -94,6 +94,12 @@ class Series:
         """Those that went through."""
         return {key: run for key, run in self.runs.items() if run.scorable}
 
+    def faults(self) -> tuple[frozenset[str], frozenset[str]]:
+        """(types that were seen at work, types that were tried), each where it was the only cause."""
+        alone = {key: run.fault for key, run in self.runs.items() if len(run.truth.causes) == 1}
+        seen = {fault for key, fault in alone.items() if self.runs[key].scorable and self.runs[key].truth.visible is not False}
+        return frozenset(seen), frozenset(alone.values())
+
 
 @dataclass(frozen=True)
 class FaultPair:

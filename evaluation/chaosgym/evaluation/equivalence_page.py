@@ -35,8 +35,15 @@ def equivalence_markdown(found: Equivalence, day: date) -> str:
         f"{day.isoformat()}, chaosgym {version('chaosgym')}: {runs} runs, {found.seeds} seeds of each scenario on {', '.join(names)}, "
         f"on {names[0]} twice."
     )
-    parts = [lead, *(part for other in found.series[1:] for part in _pair_parts(found, other)), _elsewhere(found)]
+    seen = f"**Fault types seen at work**: {'; '.join(map(_faults, found.series))}."
+    parts = [lead, seen, *(part for other in found.series[1:] for part in _pair_parts(found, other)), _elsewhere(found)]
     return "\n\n".join(part for part in parts if part)
+
+
+def _faults(series: Series) -> str:
+    seen, tried = series.faults()
+    missed = f" (not {', '.join(sorted(tried - seen))})" if tried - seen else ""
+    return f"{series.name} {len(seen)} of {len(tried)}{missed}"
 
 
 def _pair_parts(found: Equivalence, other: Series) -> list[str]:

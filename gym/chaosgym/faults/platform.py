@@ -284,8 +284,7 @@ class MemoryTooSmall(PlatformFault):
     symptoms = _suffering(r"OOMKilled|Back-off restarting failed container|ran out of memory")
 
     def change(self, draw: random.Random) -> PlatformChange:
-        # So little that nothing of the program is ever loaded: a little more, and it would thrash the disk of its node.
-        size = f"{draw.randint(6, 10)}Mi"
+        size = f"{draw.randint(18, 30)}Mi"
         return _container({"resources": {"requests": {"memory": size}, "limits": {"memory": size}}})
 
     def holds(self, seen: PlatformView) -> bool:

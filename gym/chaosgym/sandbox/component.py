@@ -1,6 +1,6 @@
 """Process 1 of a component's container: what a kubelet and an init system do for one component, steered over TCP.
 
-    python -m chaosgym.sandbox.component        (environment: PORT, TOKEN, KIND: service, postgres or redis)
+    python -m chaosgym.sandbox.begin        (environment: PORT, TOKEN, KIND: service, postgres or redis)
 
 It waits for a controller on PORT, whose first line holds the token, and then obeys orders, one JSON object a line
 (`chaosgym.sandbox.remote` is the other end). A service is forked from a zygote and supervised as in the local
@@ -17,7 +17,6 @@ import dataclasses
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -289,6 +288,3 @@ def main() -> int:
     uvloop.run(Component(zygote, token).run(port))
     return 0
 
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -231,20 +231,29 @@ class ContainerSandbox(ApplicationSandbox):
 
     async def _follow(self) -> None:
         """When the engine puts another container in the place of one that ended, make it what the other was."""
-        while True:
-            await asyncio.sleep(_FOLLOW_EVERY)
-            for place in await self._engine.replaced():
-                if role := self._roles.get(place.handle):
-                    with contextlib.suppress(SandboxError):  # it ended while starting: another will come
-                        await self._take_over(role, place)
+        taken: dict[str, asyncio.Task[None]] = {}
+        try:
+            while True:
+                await asyncio.sleep(_FOLLOW_EVERY)
+                for place in await self._engine.replaced():
+                    if place.handle in taken:
+                        taken[place.handle].cancel()  # one that ends while it starts would be waited for in vain
+                    if role := self._roles.get(place.handle):
+                        taken[place.handle] = asyncio.create_task(self._take_over(role, place))
+                for task in [each for each in taken.values() if each.done() and not each.cancelled()]:
+                    task.result()
+        finally:
+            for task in taken.values():
+                task.cancel()
 
     async def _take_over(self, role: str, place: Place) -> None:
         await self._remotes[place.handle].close()
         self._at[role] = place
         self._places[place.kind] = [place if each.handle == place.handle else each for each in self._places[place.kind]]
-        await self._join(place)
-        if place.kind == "service":
-            await self._start_service(role)
+        with contextlib.suppress(SandboxError):  # it ended while starting: another will come
+            await self._join(place)
+            if place.kind == "service":
+                await self._start_service(role)
 
     async def deliver(self) -> None:
         async def of(role: str) -> None:

@@ -31,7 +31,7 @@ __all__ = ["ENTRY", "LEFT_OUT", "Contents", "ImageKind", "component_distribution
 ImageKind = Literal["component", "runner"]
 """`component`: of every container of a sandbox; `runner`: chaosgym itself (`chaosgym.sandbox.image_runner`)."""
 
-ENTRY = "chaosgym.sandbox.component"
+ENTRY = "chaosgym.sandbox.begin"
 """What a container runs; what it imports, and what that imports, is what of chaosgym the image holds."""
 
 LEFT_OUT: Mapping[str, str] = {

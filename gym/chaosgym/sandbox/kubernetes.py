@@ -69,6 +69,8 @@ class KubernetesEngine:
         self._changed: set[str] = set()
         self._logs_of_lost: dict[str, str] = {}
         self._events: list[EngineEvent] = []
+        self._ended: set[str] = set()
+        """Containers whose end was told."""
         self.host = ""
 
     async def open(self) -> None:
@@ -172,9 +174,22 @@ class KubernetesEngine:
             status, counts = each["status"], found.setdefault(each["metadata"]["name"], {})
             counts["k8s.deployment.desired_pods"] = each["spec"]["replicas"]
             counts["k8s.deployment.available_pods"] = status.get("availableReplicas", 0)
+        self._tell_ends()
         for each in self._api.list("endpoints", self.namespace):
             found.setdefault(each["metadata"]["name"], {})["k8s.service.endpoint.count"] = _addresses(each)
         return found
+
+    def _tell_ends(self) -> None:
+        """How containers ended stands in the status of their pods, and in no event; those of pods that leave may end."""
+        for pod in self._api.pods(self.namespace, manifests.SLOT_LABEL):
+            handle = pod["metadata"]["labels"][manifests.SLOT_LABEL]
+            for status in () if "deletionTimestamp" in pod["metadata"] else _statuses(pod):
+                for end in (state["terminated"] for state in (status["lastState"], status["state"]) if "terminated" in state):
+                    if end["exitCode"] and end.get("containerID", pod["metadata"]["name"]) not in self._ended:
+                        self._ended.add(end.get("containerID", pod["metadata"]["name"]))
+                        said = f"container {status['name']} ended with exit code {end['exitCode']}"
+                        attributes = {"k8s.object.kind": "pod", "type": "Warning"}
+                        self._events.append(EngineEvent(time.time_ns(), handle, end.get("reason") or "Error", said, attributes))
 
     # ---- the platform itself
 
