@@ -36,6 +36,7 @@ _SETTLE_TIMEOUT = 20.0
 _GONE_TIMEOUT = 45.0
 """Seconds that we wait for a namespace to be gone; the cluster goes on removing it."""
 _POLL = 0.15
+_HEAR_TIMEOUT = 20.0
 _LATE = 2 * 10**9
 """Nanoseconds: a kubelet sends five events a second, and what is more waits."""
 _WATCH_SECONDS = 600
@@ -69,6 +70,8 @@ class KubernetesEngine:
         self._changed: set[str] = set()
         self._logs_of_lost: dict[str, str] = {}
         self._events: list[EngineEvent] = []
+        self._started: set[str] = set()
+        """Pods of which we were told that they run."""
         self._ended: set[str] = set()
         """Containers whose end was told."""
         self.host = ""
@@ -132,8 +135,16 @@ class KubernetesEngine:
         return [self._take(handle, pod) for handle, pod in found if pod["metadata"]["name"] != self._pods.get(handle, "")]
 
     async def settle(self, places: Sequence[Place]) -> None:
-        """Ask each for its process 1 by its Service: an answer from anything else proves nothing. SandboxError when none comes."""
+        """Ask each for its process 1 by its Service: an answer from anything else proves nothing. SandboxError when none comes.
+
+        Then hear out what the node has still to tell of the start: it tells in order, a few events a second, and what is
+        broken next would be told too late.
+        """
         await asyncio.gather(*(_prove(place) for place in places))
+        for _ in range(round(_HEAR_TIMEOUT / _POLL)):
+            if self._started.issuperset(self._pods.values()):
+                return
+            await asyncio.sleep(_POLL)
 
     # ---- what they say
 
@@ -157,6 +168,8 @@ class KubernetesEngine:
 
     def _take_event(self, event: Mapping[str, Any]) -> None:
         thing = event["involvedObject"]
+        if event.get("reason") == "Started":
+            self._started.add(thing["name"])
         handle = next((h for h in self._deployments if thing["name"].startswith(h)), None)
         if handle is not None:
             shown = (event.get("message") or "").replace(thing["name"], handle)
