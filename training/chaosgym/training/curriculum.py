@@ -40,9 +40,9 @@ _EASY, _HARD = 0.9, 0.1
 class Curriculum(TrainerCallback, ExportableState):
     """Draws tasks by how often their episodes were answered rightly, and is saved with each checkpoint."""
 
-    def __init__(self, sources: Sequence[Source], form: PromptFormat, seed: int, process: int = 0, *, follow: bool = True) -> None:
-        """`process` numbers one of several that each ask their own; without `follow` all episodes of a label are drawn alike."""
-        self._form, self._seed, self._process, self._follow = form, seed, process, follow
+    def __init__(self, sources: Sequence[Source], form: PromptFormat, seed: int, process: int = 0) -> None:
+        """`process` numbers one of several that each ask their own."""
+        self._form, self._seed, self._process = form, seed, process
         self._by_label: dict[str, list[Source]] = {}
         for source in sources:
             self._by_label.setdefault(source.label, []).append(source)
@@ -82,8 +82,7 @@ class Curriculum(TrainerCallback, ExportableState):
     def _draw(self, number: int) -> Task:
         rng = random.Random(f"question {self._seed} {self._process} {number}")
         group = self._by_label[self._label(number)]
-        evenly = not self._follow or rng.random() < _EVENLY
-        source = rng.choice(group) if evenly else rng.choices(group, [self.weight(source) for source in group])[0]
+        source = rng.choice(group) if rng.random() < _EVENLY else rng.choices(group, [self.weight(source) for source in group])[0]
         return make_task(source, (self._seed * 1_009 + self._process) * 1_000_003 + number, self._form)
 
     def _label(self, number: int) -> str:
