@@ -38,11 +38,12 @@ class AskingGRPOTrainer(GRPOTrainer):
         """From now on ask what `curriculum` draws; `oversample` bounds the spare incidents, as a share of those of a batch."""
         self._curriculum, self._judge, self._oversample = curriculum, judge, oversample
         self._tasks: list[Task] = []
+        self._size = self.num_generations or 1
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if self._curriculum is not None:
-            self._tasks = self._draw(len(inputs) // self.num_generations)
-            inputs = [self._row(task) for task in self._tasks for _ in range(self.num_generations)]
+            self._tasks = self._draw(len(inputs) // self._size)
+            inputs = [self._row(task) for task in self._tasks for _ in range(self._size)]
             self._rows = inputs
         return super()._generate_and_score_completions(inputs)
 
@@ -66,7 +67,7 @@ class AskingGRPOTrainer(GRPOTrainer):
     def _again(self, dull: list[int], count: int, prompts: list[Any], made: Any) -> list[int]:
         """Answer `count` spare incidents, put those whose rewards differ in place of dull groups, and say which stay dull."""
         tasks = self._draw(count)
-        spare = super()._generate([task.messages for task in tasks for _ in range(self.num_generations)])
+        spare = super()._generate([task.messages for task in tasks for _ in range(self._size)])
         fresh = [number for number, group in enumerate(self._learn(tasks, spare)) if not alike(group)]
         for to, source in zip(dull, fresh, strict=False):
             self._put(to, source, tasks[source], prompts, made, spare)
@@ -74,7 +75,7 @@ class AskingGRPOTrainer(GRPOTrainer):
 
     def _put(self, to: int, source: int, task: Task, prompts: list[Any], made: Any, spare: Any) -> None:
         """Let group `to` of the batch be group `source` of the spare ones, in everything that TRL goes on with."""
-        size = self.num_generations
+        size = self._size
         here, there = slice(to * size, (to + 1) * size), slice(source * size, (source + 1) * size)
         self._tasks[to] = task
         prompts[here], self._rows[here] = [task.messages] * size, [self._row(task)] * size
@@ -85,7 +86,7 @@ class AskingGRPOTrainer(GRPOTrainer):
     def _learn(self, tasks: Sequence[Task], made: Any) -> list[list[float | None]]:
         """Rewards of the answers in `made`, by group; the curriculum is told how many were right."""
         assert self._curriculum is not None
-        size, texts = self.num_generations, [completion[-1]["content"] for completion in made[3]]
+        size, texts = self._size, [completion[-1]["content"] for completion in made[3]]
         found: list[list[float | None]] = []
         for number, task in enumerate(tasks):
             rewards = [self._judge.rollout(text, task).reward for text in texts[number * size : (number + 1) * size]]
@@ -106,4 +107,5 @@ class AskingGRPOTrainer(GRPOTrainer):
 
     def _most(self, count: int) -> int:
         """The largest `count` of all processes: each must generate as often and as much as the others."""
-        return int(self.accelerator.gather(torch.tensor([count], device=self.accelerator.device)).max())
+        counts: Any = self.accelerator.gather(torch.tensor([count], device=self.accelerator.device))
+        return int(counts.max())
