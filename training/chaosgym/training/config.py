@@ -171,6 +171,8 @@ class GrpoConfig(Reinforcement):
     """
 
     steps: Annotated[int, Field(ge=1)] = 60
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-5
+    """Of AdamW at its highest; at 1e-4 and more a model that has just learnt to find the component soon loses it."""
     generations: Annotated[int, Field(ge=2, le=64)] = 8
     """Answers per incident; they are compared with each other."""
     oversample: Annotated[float, Field(ge=0, le=8)] = 1.0
