@@ -23,6 +23,7 @@ from chaosgym.training.callbacks import TrainingStopped
 from chaosgym.training.config import GrpoConfig, PretrainConfig, SftConfig
 from chaosgym.training.grpo import grpo
 from chaosgym.training.pretrain import pretrain
+from chaosgym.training.rollouts import ROLLOUT_FILE, read_rollouts
 from chaosgym.training.sft import sft
 from chaosgym.training.tokenizer import build_tokenizer
 from chaosgym.truth import TrueCause, Truth
@@ -141,8 +142,9 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(command: str, tuned: Path
     out = tmp_path / command
     changes: dict[str, Any] = {"model": str(tuned), "steps": 60, "batch_size": 8, "save_every": 3}
     if command == "grpo":
-        changes |= {"generations": 4, "pool": 0, "patience": 60}
+        changes |= {"generations": 4, "pool": 6, "patience": 60}
     (tmp_path / "config.yaml").write_text(json.dumps(settings(episodes, out, **changes), default=str), encoding="utf-8")
+    (tmp_path / "whole.yaml").write_text(json.dumps(settings(episodes, tmp_path / "whole", **changes), default=str), encoding="utf-8")
     (tmp_path / "child.py").write_text(CHILD.format(command=command, kind=f"{command.capitalize()}Config"), encoding="utf-8")
     arguments = [sys.executable, str(tmp_path / "child.py"), str(tmp_path / "config.yaml")]
     child = subprocess.Popen(arguments, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -159,6 +161,11 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(command: str, tuned: Path
     summary = json.loads((out / "summary.json").read_text())
     assert summary["steps"] == 60
     assert summary["resumed_from"].startswith("checkpoint-")
+    if command == "grpo":  # it asked, and was answered, what a run that nobody killed was
+        arguments[2] = str(tmp_path / "whole.yaml")
+        subprocess.run(arguments, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300, check=True)
+        assert list(read_rollouts(out / ROLLOUT_FILE)) == list(read_rollouts(tmp_path / "whole" / ROLLOUT_FILE))
+        assert len(lines(out, "pool")) == 1
 
 
 @pytest.fixture(scope="module")

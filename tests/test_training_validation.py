@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chaosgym.training.rollouts import Rollout
 from chaosgym.training.tasks import Source
 from chaosgym.training.validation import Best, divide
 
@@ -54,8 +55,10 @@ class _Judge:
     def know(self, tasks: Any) -> None:
         self.known = tasks
 
-    def rewards(self, trainer: Any, tasks: Any, each: int) -> list[list[float]]:
-        return [[1.0 - abs(3.0 - float(trainer.model.weight.item()))]]
+    def rollouts(self, trainer: Any, tasks: Any, each: int) -> list[list[Rollout]]:
+        reward = 1.0 - abs(3.0 - float(trainer.model.weight.item()))
+        terms = {"component": float(reward > 0), "fault": 1.0}
+        return [[Rollout(0, "e1", 0, "", "", reward, terms)], [Rollout(0, "e2", 0, "", "", None)]]
 
 
 def _best(path: Path, model: torch.nn.Linear) -> tuple[Best, _Run]:
@@ -83,7 +86,10 @@ def test_the_weights_that_answered_best_are_put_back(tmp_path: Path, values: lis
     best.on_train_end(None, SimpleNamespace(global_step=len(values) - 1), None)
     assert model.weight.item() == 3
     assert run.lines[-1]["validation/best_step"] == best_step
-    assert [line["step"] for line in run.lines if "validation/reward" in line] == [0, 2, 4, 6]
+    asked = [line for line in run.lines if "validation/reward" in line]
+    assert [line["step"] for line in asked] == [0, 2, 4, 6]
+    assert [line["validation/component"] for line in asked] == [float(abs(3 - value) < 1) for value in values[::2]]
+    assert {line["validation/fault"] for line in asked} == {1.0}
     assert list(tmp_path.iterdir()) == []
 
 

@@ -71,6 +71,27 @@ def ppo(config: _Config, resume: _Resume = False, as_json: JsonOption = False) -
     _report(train(settings, resume=resume), as_json)
 
 
+@group.command("watch", epilog="Example: chaosgym train watch runs/grpo")
+def watch(
+    run: Annotated[Path, typer.Argument(help="Run directory, the `out` of `chaosgym train ...`; `latest` beside it is the newest.")],
+    once: Annotated[bool, typer.Option("--once", help="Print one frame and end.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Watch a training run: how far it is, how long it still takes, and the course of its key figures.
+
+    Ends with the run, or by Ctrl-C, which leaves the run alone. `--json` prints the latest value of every metric.
+    """
+    from chaosgym.cli.watch import frame, read_progress
+    from chaosgym.cli.watch import watch as show
+
+    if as_json:
+        print_json(read_progress(run).to_json())
+    elif once:
+        print(frame(read_progress(run)))
+    else:
+        show(run)
+
+
 def _report(summary: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(dict(summary))

@@ -49,6 +49,7 @@ class Metrics(TrainerCallback):
     def __init__(self, run: Run) -> None:
         self._run = run
         self._began = time.monotonic()
+        self._before: tuple[float, float] | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the clock."""
@@ -59,10 +60,21 @@ class Metrics(TrainerCallback):
         kept = {key: value for key, value in (logs or {}).items() if isinstance(value, int | float) and math.isfinite(value)}
         seconds = time.monotonic() - self._began
         if state.is_world_process_zero:
-            self._run.log({"step": state.global_step, "seconds": round(seconds, 2), **kept})
+            where = {"step": state.global_step, "of": state.max_steps, "seconds": round(seconds, 2)}
+            self._run.log({**where, **kept, **self._pace(kept, seconds)})
             said = ", ".join(f"{name} {kept[key]:.3g}" for key, name in _SAID if key in kept)
             if said:
                 _log.info("%s: step %d of %d, %.0f s, %s", self._run.command, state.global_step, state.max_steps, seconds, said)
+
+
+    def _pace(self, kept: dict[str, Any], seconds: float) -> dict[str, float]:
+        """Tokens a second since the line before, where the trainer counts tokens; it counts from where a checkpoint left off."""
+        if "num_tokens" not in kept:
+            return {}
+        before, self._before = self._before, (kept["num_tokens"], seconds)
+        if before is None or seconds <= before[1]:
+            return {}
+        return {"tokens_per_second": round((kept["num_tokens"] - before[0]) / (seconds - before[1]), 1)}
 
 
 class Clock(TrainerCallback):

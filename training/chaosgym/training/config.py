@@ -143,7 +143,7 @@ class Reinforcement(Training):
     max_answer: Annotated[int, Field(ge=4, le=4096)] | None = None
     """Longest answer in tokens; what the model's folder says when not given."""
     pool: Annotated[int, Field(ge=0)] = 192
-    """Incidents tried before training, to prefer those that are neither too easy nor too hard; 0 takes all alike."""
+    """Incidents tried before training, so that it begins with those that are neither too easy nor too hard; 0 learns on the way."""
     shared_prefix: bool | None = None
     """Compute a prompt once for all its answers; by default where the model attends to all before it, on a CPU."""
     patience: Annotated[int, Field(ge=1)] = 20
@@ -171,8 +171,12 @@ class GrpoConfig(Reinforcement):
     """
 
     steps: Annotated[int, Field(ge=1)] = 60
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-5
+    """Of AdamW at its highest; at 1e-4 and more a model that has just learnt to find the component soon loses it."""
     generations: Annotated[int, Field(ge=2, le=64)] = 8
     """Answers per incident; they are compared with each other."""
+    oversample: Annotated[float, Field(ge=0, le=8)] = 1.0
+    """Spare incidents at most, as a share of a batch's, in place of those whose answers all earn the same; 0 replaces none."""
 
 
 class PpoConfig(Reinforcement):

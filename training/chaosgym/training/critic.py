@@ -19,9 +19,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from trl.trainer.grpo_trainer import GRPOTrainer
 
 from chaosgym.errors import InputError
+from chaosgym.training.asking import AskingGRPOTrainer
 from chaosgym.training.gae import advantages, at_the_end, explained_variance, value_loss, whiten
 from chaosgym.training.prefix import SharedPrefixGRPOTrainer
 
@@ -116,8 +116,8 @@ class Critic:
             raise InputError(f"{path}: no value head of this model ({error}); remove the file to begin with a new one") from error
 
 
-class PPOTrainer(GRPOTrainer):
-    """GRPOTrainer with a learned value in place of the group's mean: Schulman et al. 2017, arXiv:1707.06347.
+class PPOTrainer(AskingGRPOTrainer):
+    """AskingGRPOTrainer with a learned value in place of the group's mean: Schulman et al. 2017, arXiv:1707.06347.
 
     TRL still groups answers by prompt, two at least; the groups have no part in the advantages.
     """

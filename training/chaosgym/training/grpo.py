@@ -18,13 +18,13 @@ __all__ = ["GrpoConfig", "grpo"]
 def grpo(config: GrpoConfig, *, resume: bool = False) -> dict[str, Any]:
     """Train and return the summary; a finished run is not run again when `resume` is set."""
     run = open_run(config, "grpo", resume)
-    return run.summary() or reinforce(config, run, read_sources(config.episodes), _method())
+    return run.summary() or reinforce(config, run, read_sources(config.episodes), _method(config))
 
 
-def _method() -> Method:
-    from trl.trainer.grpo_trainer import GRPOTrainer
-
+def _method(config: GrpoConfig) -> Method:
+    from chaosgym.training.asking import AskingGRPOTrainer
     from chaosgym.training.prefix import SharedPrefixGRPOTrainer
 
     # Dividing by a group's deviation would make as much of the small extras as of being right.
-    return Method(GRPOTrainer, SharedPrefixGRPOTrainer, {"scale_rewards": "none", "epsilon_high": 0.28})
+    fixed = {"scale_rewards": "none", "epsilon_high": 0.28}
+    return Method(AskingGRPOTrainer, SharedPrefixGRPOTrainer, fixed, oversample=config.oversample)

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 import torch
 from trl.models.utils import unwrap_model_for_generation
-from trl.trainer.grpo_trainer import GRPOTrainer
+
+from chaosgym.training.asking import AskingGRPOTrainer
 
 __all__ = ["Packed", "SharedPrefixGRPOTrainer", "pack"]
 
@@ -84,8 +85,8 @@ def _labels(prompt: torch.Tensor, answers: torch.Tensor, answer_mask: torch.Tens
     return torch.cat([torch.full_like(prompt, -100), torch.cat([nothing, scored], 2).flatten(1)], 1)
 
 
-class SharedPrefixGRPOTrainer(GRPOTrainer):
-    """GRPOTrainer for single-process text models, several times faster where prompts are longer than answers."""
+class SharedPrefixGRPOTrainer(AskingGRPOTrainer):
+    """AskingGRPOTrainer for single-process text models, several times faster where prompts are longer than answers."""
 
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False

@@ -1,7 +1,7 @@
 """What `train grpo` and `train ppo` share: from sources to a model that answers better.
 
-    pool of incidents ──> tried: how often right? ──> prefer one half ──> sampled answers ──> reward ──> update
-                                                                              └──> rollouts.jsonl
+    pool of incidents ──tried──> curriculum ──> incidents ──> sampled answers ──> reward ──> update
+                                     └──────── how often right? ────────┴──────────┘└──> rollouts.jsonl
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from chaosgym.agents.prompt import PromptFormat
 from chaosgym.errors import InputError
 from chaosgym.training.callbacks import Clock, FiniteLoss, Metrics
 from chaosgym.training.config import Reinforcement
+from chaosgym.training.curriculum import Curriculum
 from chaosgym.training.nano import load_model, lora_config, prompt_format
 from chaosgym.training.optimizer import Schedule, make_optimizer, make_schedule
 from chaosgym.training.reward import Judge, Variance
 from chaosgym.training.rollouts import ROLLOUT_FILE, RolloutFile
 from chaosgym.training.run import Run
 from chaosgym.training.supervised import finish, trainer_arguments
-from chaosgym.training.tasks import Source, Task, draw_tasks, make_task
+from chaosgym.training.tasks import Source, make_task
 from chaosgym.training.validation import Best, divide
 
 __all__ = ["Method", "reinforce"]
@@ -36,7 +37,7 @@ class Method:
     """What tells one way of reinforcement from another."""
 
     trainer: Callable[..., Any]
-    """A GRPOTrainer, or a subclass."""
+    """An AskingGRPOTrainer, or a subclass."""
     sharing: Callable[..., Any]
     """The same, computing each prompt once for all its answers."""
     arguments: dict[str, Any]
@@ -47,6 +48,8 @@ class Method:
     """Learning rate of a value head."""
     within: Literal["group", "batch"] = "group"
     """Where rewards must differ for anything to be learnt."""
+    oversample: float = 0.0
+    """Spare incidents at most, as a share of those of a batch, in place of groups whose rewards are all alike."""
     prepare: Callable[[Any], None] = field(default=lambda trainer: None)
     """Called with the new trainer."""
 
@@ -58,15 +61,15 @@ def reinforce(config: Reinforcement, run: Run, sources: Sequence[Source], method
     model, tokenizer = load_model(config.model)
     judge = Judge(form)
     trainer = _trainer(config, run, model, tokenizer, judge, form, method)
-    weights = _try(trainer, judge, config, run, sources, form)
-    batches = -(-config.steps // method.epochs)
-    tasks = list(draw_tasks(sources, batches * config.batch_size // config.generations, config.seed + 3, form, weights))
-    judge.know(tasks)
+    curriculum = Curriculum(sources, form, config.seed + 3, trainer.accelerator.process_index)
+    if not run.checkpoint():  # else what was learnt then and since is in it
+        _try(trainer, judge, config, run, sources, form, curriculum)
     judge.kept = _kept(config, run, trainer)
-    trainer.train_dataset = _dataset(tasks)
+    trainer.ask(curriculum, judge, method.oversample)
+    trainer.train_dataset = _placeholders(-(-config.steps // method.epochs) * config.batch_size // config.generations)
     variance, finite = Variance(judge, config.patience, method.within), FiniteLoss()
     schedule = Schedule(config.steps, config.warmup, config.minutes * 60 if config.minutes else None)
-    for callback in (Metrics(run), Clock(schedule), variance, finite, *_best(config, run, judge, kept_out, form, trainer)):
+    for callback in (curriculum, Metrics(run), Clock(schedule), variance, finite, *_best(config, run, judge, kept_out, form, trainer)):
         trainer.add_callback(callback)
     trainer.optimizer = make_optimizer(trainer.model, config.muon_learning_rate, config.learning_rate, method.value_rate)
     trainer.lr_scheduler = make_schedule(trainer.optimizer, schedule)
@@ -112,9 +115,8 @@ def _trainer(
         **method.arguments,
     }
     kind = method.sharing if _shared(config, model) else method.trainer
-    nothing_yet = _dataset([])  # the model is tried first, and what it finds hard decides what it is asked
     trainer = kind(
-        model, judge, GRPOConfig(**arguments), nothing_yet, processing_class=tokenizer, peft_config=lora_config(config.lora)
+        model, judge, GRPOConfig(**arguments), _placeholders(1), processing_class=tokenizer, peft_config=lora_config(config.lora)
     )
     if trainer.ref_model is not None and (Path(config.model) / "adapter_config.json").is_file():
         # TRL loads it by name, and a model with adapters merged into it bears that of its base.
@@ -143,34 +145,31 @@ def _kept(config: Reinforcement, run: Run, trainer: Any) -> RolloutFile | None:
     return RolloutFile(run.path / ROLLOUT_FILE, int(config.rollout_megabytes * 1e6), done)
 
 
-def _dataset(tasks: Sequence[Task]) -> Any:
+def _placeholders(count: int) -> Any:
+    """As many rows as incidents are asked, so that TRL counts epochs rightly; what is asked is the curriculum's to say."""
     from datasets import Dataset
 
-    return Dataset.from_list([{"prompt": task.messages, "task": Judge.key(task)} for task in tasks] or [{"prompt": [], "task": ""}])
+    return Dataset.from_list([{"prompt": [], "task": ""}] * count)
 
 
 def _try(
-    trainer: Any, judge: Judge, config: Reinforcement, run: Run, sources: Sequence[Source], form: PromptFormat
-) -> dict[str, float] | None:
-    """Let the model answer a pool of incidents and weigh each episode by how much its answers differ in reward.
-
-    With success rate p a group of answers teaches in proportion to p (1 - p); a floor keeps every episode in play.
-    """
+    trainer: Any, judge: Judge, config: Reinforcement, run: Run, sources: Sequence[Source], form: PromptFormat, curriculum: Curriculum
+) -> None:
+    """Let the model answer a pool of incidents, so that the curriculum begins with an idea of what is easy and what is hard."""
     if not config.pool:
-        return None
+        return
     tasks = [make_task(source, -1 - number, form) for number, source in enumerate(_spread(sources, config))]
-    judge.know(tasks)
-    rewards = judge.rewards(trainer, tasks, config.generations)
-    weights = {source.id: 0.05 for source in sources}
-    solved = 0.0
-    for task, values in zip(tasks, rewards, strict=True):
-        right = sum(value > judge.solved for value in values) / len(values)
-        solved += right
-        weights[task.source.id] = 0.05 + right * (1 - right)
-    anyhow = sum(max(values) > judge.solved for values in rewards) / len(rewards)
-    run.log({"step": 0, "pool": len(tasks), "pass@1": round(solved / len(tasks), 4), f"pass@{config.generations}": round(anyhow, 4)})
-    _log.info("of %d incidents: pass@1 %.2f, pass@%d %.2f", len(tasks), solved / len(tasks), config.generations, anyhow)
-    return weights
+    answers = judge.rollouts(trainer, tasks, config.generations)
+    solved, anyhow = 0.0, 0
+    for task, group in zip(tasks, answers, strict=True):
+        right = [rollout.reward > judge.solved for rollout in group if rollout.reward is not None]
+        if right:
+            curriculum.saw(task.source, sum(right) / len(right))
+        solved += sum(right) / max(1, len(right))
+        anyhow += any(right)
+    figures = {"pass@1": round(solved / len(tasks), 4), f"pass@{config.generations}": round(anyhow / len(tasks), 4)}
+    run.log({"step": 0, "pool": len(tasks), **figures, **curriculum.figures()})
+    _log.info("of %d incidents: %s", len(tasks), ", ".join(f"{name} {value:.2f}" for name, value in figures.items()))
 
 
 def _spread(sources: Sequence[Source], config: Reinforcement) -> Sequence[Source]:

@@ -58,33 +58,38 @@ class Judge:
         """One reward per completion; None where the episode may not be scored."""
         step = 0 if trainer_state is None else trainer_state.global_step
         texts = [completion if isinstance(completion, str) else completion[0]["content"] for completion in completions]
-        rollouts = [self._rollout(step, text, self._tasks[key]) for text, key in zip(texts, task, strict=True)]
+        rollouts = [self.rollout(text, self._tasks[key], step) for text, key in zip(texts, task, strict=True)]
+        self._count(rollouts, task)
         if log_metric is not None:
-            for term in WEIGHTS:
-                log_metric(f"term/{term}", sum(rollout.terms.get(term, 0.0) for rollout in rollouts) / max(1, len(rollouts)))
+            scored = [rollout for rollout in rollouts if rollout.reward is not None]
+            for term in WEIGHTS if scored else ():
+                log_metric(f"term/{term}", sum(rollout.terms[term] for rollout in scored) / len(scored))
         if self.kept is not None and trainer_state is not None:
             self.kept.add(rollouts)
         return [rollout.reward for rollout in rollouts]
 
-    def _rollout(self, step: int, text: str, task: Task) -> Rollout:
-        """Score one answer and count it."""
-        answer, truth = self._form.read(text, task.incident), task.source.truth
-        result = score(answer, truth, task.incident.components)
-        self.answers[truth.scenario] += 1
-        self.unreadable[truth.scenario] += result.terms.get("format", 1.0) == 0.0
+    def rollout(self, text: str, task: Task, step: int = 0) -> Rollout:
+        """Score one answer."""
+        answer = self._form.read(text, task.incident)
+        result = score(answer, task.source.truth, task.incident.components)
         return Rollout(step, task.source.id, task.seed, text, answer, result.total, result.terms)
 
-    def rewards(self, trainer: Any, tasks: Sequence[Task], each: int, batch: int = 16) -> list[list[float]]:
-        """Let the trainer's model answer every task `each` times, as it does in training; the rewards per task."""
-        found: list[list[float]] = []
+    def _count(self, rollouts: Sequence[Rollout], keys: Sequence[str]) -> None:
+        for rollout, key in zip(rollouts, keys, strict=True):
+            scenario = self._tasks[key].source.truth.scenario
+            self.answers[scenario] += 1
+            self.unreadable[scenario] += rollout.terms.get("format", 1.0) == 0.0
+
+    def rollouts(self, trainer: Any, tasks: Sequence[Task], each: int, batch: int = 16) -> list[list[Rollout]]:
+        """Let the trainer's model answer every task `each` times, as it does in training; the scored answers per task."""
+        found: list[list[Rollout]] = []
         for at in range(0, len(tasks), batch):
             part = [task for task in tasks[at : at + batch] for _ in range(each)]
             prompt_ids, images, fields = trainer._tokenize_prompts([task.messages for task in part])
             ids, _ = trainer._generate_single_turn(prompt_ids, images, fields, each)
             texts = trainer.processing_class.batch_decode(ids, skip_special_tokens=True)
-            values = [value or 0.0 for value in self(texts, [self.key(task) for task in part])]
-            found += [values[i : i + each] for i in range(0, len(values), each)]
-        self.reset()
+            scored = [self.rollout(text, task) for text, task in zip(texts, part, strict=True)]
+            found += [scored[i : i + each] for i in range(0, len(scored), each)]
         return found
 
     def reset(self) -> None:

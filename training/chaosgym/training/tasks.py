@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,9 +95,9 @@ def make_task(source: Source, seed: int, form: PromptFormat) -> Task:
 
 
 def draw_tasks(
-    sources: Sequence[Source], count: int, seed: int, form: PromptFormat, weights: Mapping[str, float] | None = None
+    sources: Sequence[Source], count: int, seed: int, form: PromptFormat
 ) -> Iterator[Task]:
-    """Draw `count` tasks, all labels alike often; within a label by `weights` (episode id -> weight), uniformly without."""
+    """Draw `count` tasks, all labels alike often; within a label all episodes."""
     rng = random.Random(f"tasks {seed}")
     by_label: dict[str, list[Source]] = {}
     for source in sources:
@@ -105,9 +105,7 @@ def draw_tasks(
     labels: list[str] = []
     for number in range(count):
         labels = labels or rng.sample(sorted(by_label), len(by_label))
-        group = by_label[labels.pop()]
-        chances = [weights.get(source.id, 0.0) + 1e-6 for source in group] if weights else None
-        yield make_task(rng.choices(group, chances)[0], seed * 1_000_003 + number, form)
+        yield make_task(rng.choices(by_label[labels.pop()])[0], seed * 1_000_003 + number, form)
 
 
 def right_answer(task: Task, form: PromptFormat, confidence: float) -> str:

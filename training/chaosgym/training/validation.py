@@ -19,6 +19,7 @@ from chaosgym.training.tasks import Source, make_task
 if TYPE_CHECKING:
     from chaosgym.agents.prompt import PromptFormat
     from chaosgym.training.reward import Judge
+    from chaosgym.training.rollouts import Rollout
     from chaosgym.training.run import Run
 
 __all__ = ["Best", "divide"]
@@ -89,20 +90,21 @@ class Best(TrainerCallback):
         if step == self._asked:
             return
         self._asked = step
-        rewards = [value for (value,) in self._answers()]
-        right, mean = sum(value > self._judge.solved for value in rewards) / len(rewards), sum(rewards) / len(rewards)
-        self._run.log({"step": step, "validation/accuracy": round(right, 4), "validation/reward": round(mean, 4)})
-        _log.info("step %d: accuracy %.3f, reward %.3f on %d questions about kept-out episodes", step, right, mean, len(rewards))
-        if (worth := right + _TIE * mean) > self._worth:
+        answers = [rollout for (rollout,) in self._answers() if rollout.reward is not None]
+        found = _figures(answers, self._judge.solved)
+        self._run.log({"step": step, **{f"validation/{name}": round(value, 4) for name, value in found.items()}})
+        said = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
+        _log.info("step %d: %s on %d questions about kept-out episodes", step, said, len(answers))
+        if (worth := found["accuracy"] + _TIE * found["reward"]) > self._worth:
             self._worth, self._step = worth, step
             self._keep()
 
-    def _answers(self) -> list[list[float]]:
+    def _answers(self) -> list[list[Rollout]]:
         """As they are given in use: the likeliest, and not one at random."""
         sampling = self._trainer.generation_config
         temperature, sampling.temperature = sampling.temperature, _GREEDY
         try:
-            return self._judge.rewards(self._trainer, self._tasks, 1)
+            return self._judge.rollouts(self._trainer, self._tasks, 1)
         finally:
             sampling.temperature = temperature
 
@@ -113,6 +115,18 @@ class Best(TrainerCallback):
         draft = self._run.path / f".{_FILE}.partial"
         torch.save({"worth": self._worth, "step": self._step, "weights": trained}, draft)
         draft.replace(self._run.path / _FILE)
+
+
+def _figures(answers: Sequence[Rollout], solved: float) -> dict[str, float]:
+    """Shares of answers that are right in all, in the component, in the fault; and the mean reward."""
+    rewards = [rollout.reward or 0.0 for rollout in answers]
+    count = max(1, len(answers))
+    return {
+        "accuracy": sum(reward > solved for reward in rewards) / count,
+        "component": sum(rollout.terms["component"] == 1.0 for rollout in answers) / count,
+        "fault": sum(rollout.terms["fault"] == 1.0 for rollout in answers) / count,
+        "reward": sum(rewards) / count,
+    }
 
 
 def _weights(trainer: Any) -> Any:
