@@ -7,6 +7,7 @@ from importlib.util import find_spec
 __all__ = ["EXTRAS", "install_line", "missing_modules"]
 
 EXTRAS: dict[str, tuple[str, ...]] = {
+    "corpus": ("datasketch", "detect_secrets", "py3langid"),
     "docker": ("docker", "requests"),
     "fleet": ("fsspec",),
     "kubernetes": ("kubernetes", "urllib3"),

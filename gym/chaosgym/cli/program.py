@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from chaosgym.cli import (
     apps,
     clean,
+    corpus,
     doctor,
     episodes,
     evaluate,
@@ -87,6 +88,7 @@ def make_program() -> typer.Typer:
     program.add_typer(fleet.group, name="fleet")
     program.add_typer(image.group, name="image")
     program.command("clean", epilog=clean.EXAMPLE)(clean.clean)
+    program.add_typer(corpus.group, name="corpus")
     program.add_typer(train.group, name="train")
     program.command("rescore", epilog=rescore.EXAMPLE)(rescore.rescore)
     program.command("eval", epilog=evaluate.EVAL_EXAMPLE)(evaluate.evaluate)

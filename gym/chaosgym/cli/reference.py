@@ -12,11 +12,13 @@ from pydantic.fields import FieldInfo
 from typer.testing import CliRunner
 
 from chaosgym.cli.program import make_program
+from chaosgym.training.corpus.config import CorpusConfig
 from chaosgym.training.config import GrpoConfig, PpoConfig, PretrainConfig, SftConfig
 
 __all__ = ["main", "render"]
 
 _CONFIGS: dict[tuple[str, ...], type[BaseModel]] = {
+    ("corpus", "build"): CorpusConfig,
     ("train", "pretrain"): PretrainConfig,
     ("train", "sft"): SftConfig,
     ("train", "grpo"): GrpoConfig,

@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from chaosgym.document import Strict, read_document
 
 __all__ = [
-    "GrpoConfig", "Lora", "NanoShape", "PpoConfig", "PretrainConfig", "Reinforcement", "SftConfig", "Training", "read_config",
+    "SIZES", "GrpoConfig", "Lora", "Mix", "NanoShape", "PpoConfig", "PretrainConfig", "Reinforcement", "SftConfig", "Training", "read_config",
 ]
 
 NANO = "nano"
@@ -35,6 +35,25 @@ class NanoShape(Strict):
     """Longest prompt and answer together, in tokens."""
     vocabulary: Annotated[int, Field(ge=700, le=32_000)] = 1024
     """Tokens at most; the closed words take about 400."""
+
+
+SIZES = {
+    "nano": NanoShape(hidden=256, layers=4, vocabulary=8192),
+    "micro": NanoShape(hidden=512, layers=5, vocabulary=8192),
+    "small": NanoShape(hidden=768, layers=10, vocabulary=32_000),
+}
+"""About 5, 20 and 100 million parameters."""
+
+
+class Mix(Strict):
+    """Shares of what pre-training reads; they need not add up to 1."""
+
+    reports: Annotated[float, Field(ge=0)] = 0.5
+    """Reports of episodes with recall exercises."""
+    corpus: Annotated[float, Field(ge=0)] = 0.4
+    """Documents of `corpus`."""
+    skills: Annotated[float, Field(ge=0)] = 0.1
+    """Exercises in copying, comparing, counting, sorting, finding the odd one out and following edges."""
 
 
 class Lora(Strict):
@@ -95,6 +114,11 @@ class Training(Strict):
         return self
 
     @property
+    def shape(self) -> NanoShape:
+        """Of a new model."""
+        return self.nano
+
+    @property
     def micro(self) -> int:
         """Sequences in memory at a time."""
         return self.micro_batch_size or self.batch_size
@@ -106,6 +130,37 @@ class PretrainConfig(Training):
     questions: Annotated[int, Field(ge=1, le=64)] = 20
     """Recall exercises after each report."""
     steps: Annotated[int, Field(ge=1)] = 120
+    size: Literal["nano", "micro", "small"] | None = None
+    """Shape of the model in one word, of about 5, 20 or 100 million parameters, in place of `nano`."""
+    corpus: Path | None = None
+    """Folder that `chaosgym corpus build` made; its documents are read beside the reports."""
+    mix: Mix | None = None
+    """Shares of reports, corpus and skills; reports alone where neither this nor `corpus` is given."""
+    block: Annotated[int, Field(ge=32, le=32_768)] = 512
+    """Tokens of a sequence of corpus or skills; texts stand in it end to end, without padding."""
+
+    @property
+    def shape(self) -> NanoShape:
+        """Of the model."""
+        return SIZES[self.size] if self.size else self.nano
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Of reports, corpus and skills."""
+        mix = self.mix or (Mix() if self.corpus else Mix(reports=1, corpus=0, skills=0))
+        return mix.reports, mix.corpus, mix.skills
+
+    @model_validator(mode="after")
+    def _readable(self) -> PretrainConfig:
+        if self.size and "nano" in self.model_fields_set:
+            raise ValueError(f"size {self.size!r} and nano both give the shape: drop one of them")
+        if not sum(self.shares):
+            raise ValueError("all shares of mix are 0: give at least one of reports, corpus and skills")
+        if bool(self.corpus) != bool(self.shares[1]):
+            raise ValueError("mix has a share of corpus if and only if `corpus` names a folder: add the folder, or set mix.corpus")
+        if self.block > self.shape.positions:
+            raise ValueError(f"block {self.block} does not fit into the model's {self.shape.positions} positions: lower it")
+        return self
 
     @model_validator(mode="after")
     def _from_nothing(self) -> PretrainConfig:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from chaosgym.agents.prompt import PromptFormat
@@ -55,9 +56,10 @@ def trainer_arguments(config: Training, run: Run) -> dict[str, Any]:
 
 
 def fit(
-    config: Training, run: Run, model: Any, tokenizer: Any, sequences: Iterable[Sequence], form: PromptFormat
+    config: Training, run: Run, model: Any, tokenizer: Any, sequences: Iterable[Sequence], form: PromptFormat,
+    known: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Train `model` on `sequences`, `steps` batches of them in their order, save it under the run and return the summary."""
+    """Train `model` on `sequences`, `steps` batches of them in their order, save it under the run and return the summary with `known`."""
     from datasets import Dataset
     from trl.trainer.sft_config import SFTConfig
 
@@ -77,11 +79,12 @@ def fit(
     )
     trainer.optimizer = make_optimizer(trainer.model, config.muon_learning_rate, config.learning_rate)
     trainer.lr_scheduler = make_schedule(trainer.optimizer, schedule)
-    return finish(trainer, run, tokenizer, form, schedule, finite.check)
+    return finish(trainer, run, tokenizer, form, schedule, finite.check, known)
 
 
 def finish(
-    trainer: Any, run: Run, tokenizer: Any, form: PromptFormat, schedule: Schedule, check: Callable[[], None]
+    trainer: Any, run: Run, tokenizer: Any, form: PromptFormat, schedule: Schedule, check: Callable[[], None],
+    known: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Run the loop from the newest checkpoint, save the model, write the summary."""
     began = time.monotonic()
@@ -99,6 +102,7 @@ def finish(
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "tokens": int(getattr(trainer, "_total_train_tokens", 0)),
         "resumed_from": checkpoint.name if checkpoint else None,
+        **known,
     })
 
 
