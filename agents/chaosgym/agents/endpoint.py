@@ -83,7 +83,7 @@ class EndpointAgent:
             "model": self._model, "messages": self.format.messages(incident),
             "temperature": self._temperature, "max_tokens": self.format.max_new_tokens,
         }
-        wait = self._wait
+        wait, reason = self._wait, ""
         for left in reversed(range(self._tries)):
             try:
                 return self._content(self._post(json.dumps(body).encode()))

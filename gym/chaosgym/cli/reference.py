@@ -12,13 +12,14 @@ from pydantic.fields import FieldInfo
 from typer.testing import CliRunner
 
 from chaosgym.cli.program import make_program
-from chaosgym.training.config import GrpoConfig, PpoConfig, PretrainConfig, SftConfig
+from chaosgym.training.config import DistillConfig, GrpoConfig, PpoConfig, PretrainConfig, SftConfig
 
 __all__ = ["main", "render"]
 
 _CONFIGS: dict[tuple[str, ...], type[BaseModel]] = {
     ("train", "pretrain"): PretrainConfig,
     ("train", "sft"): SftConfig,
+    ("train", "distill"): DistillConfig,
     ("train", "grpo"): GrpoConfig,
     ("train", "ppo"): PpoConfig,
 }
