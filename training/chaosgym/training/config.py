@@ -131,7 +131,7 @@ class SftConfig(Training):
 class DistillConfig(Training):
     """Learn to answer as a teacher does.
 
-    By `reject` those of any agent's answers that the reward accepts; by `logits` what a model of the same vocabulary thinks of the student's.
+    By `reject` those of any agent's answers that the reward accepts; by `logits` what a model of its vocabulary thinks of the student's.
     """
 
     method: Literal["reject", "logits"] = "reject"
