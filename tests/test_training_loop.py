@@ -137,10 +137,12 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("command", ["sft", "grpo"])
+@pytest.mark.parametrize("command", ["sft", "distill", "grpo"])
 def test_a_killed_run_goes_on_from_its_last_checkpoint(command: str, tuned: Path, episodes: Path, tmp_path: Path) -> None:
     out = tmp_path / command
     changes: dict[str, Any] = {"model": str(tuned), "steps": 60, "batch_size": 8, "save_every": 3}
+    if command == "distill":
+        changes |= {"method": "logits", "teacher": f"slm:{tuned}"}
     if command == "grpo":
         changes |= {"generations": 4, "pool": 6, "patience": 60}
     (tmp_path / "config.yaml").write_text(json.dumps(settings(episodes, out, **changes), default=str), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""An agent from what a user writes: a name, or `slm:` and a model."""
+"""An agent from what a user writes: a name, `slm:` and a model, or `endpoint:` and a model somewhere."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ _BY_NAME: dict[str, Callable[[int], Agent]] = {
 }
 _WITH_TRUTH = ("majority", "oracle")
 
-AGENT_NAMES: tuple[str, ...] = tuple(sorted((*_BY_NAME, "slm:MODEL")))
-"""What `make_agent` accepts; `MODEL` is a folder or an id on the hub."""
+AGENT_NAMES: tuple[str, ...] = tuple(sorted((*_BY_NAME, "endpoint:MODEL@URL", "slm:MODEL")))
+"""What `make_agent` accepts; `MODEL` is a folder or an id on the hub, or what the server at `URL` calls it."""
 
 
-def make_agent(spec: str, *, seed: int = 0) -> Agent:
+def make_agent(spec: str, *, seed: int = 0, temperature: float = 0.0) -> Agent:
     """Make the agent that `spec` names, as in `rules` or `slm:runs/nano/latest`.
 
+    A language model gives its likeliest answers, or above `temperature` 0 some at random.
     Raises InputError for an unknown name, for an unusable model, and for `oracle` and `majority`: those need the
     truth of episodes, so evaluation makes them itself and shows them beside every agent.
     """
@@ -39,7 +40,11 @@ def make_agent(spec: str, *, seed: int = 0) -> Agent:
     if kind == "slm" and model:
         from chaosgym.agents.slm import SlmAgent  # torch: only where a model is asked for
 
-        return SlmAgent(model)
+        return SlmAgent(model, temperature=temperature)
+    if kind == "endpoint" and model:
+        from chaosgym.agents.endpoint import EndpointAgent  # HTTP and TLS: likewise
+
+        return EndpointAgent.from_spec(model, temperature=temperature)
     if spec in _WITH_TRUTH:
         raise InputError(f"agent {spec!r} is made from the truth of episodes: evaluation adds it as a rail by itself")
     if spec not in _BY_NAME:

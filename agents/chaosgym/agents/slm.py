@@ -1,7 +1,7 @@
 """A language model as an agent: any causal model of `transformers`, from a local folder or the hub.
 
-Prompts come from the model's chat template, answers are decoded greedily in batches padded on the left,
-so the same model and batch size give the same answers.
+Prompts come from the model's chat template, answers are decoded in batches padded on the left: greedily, so that
+the same model and batch size give the same answers, or above temperature 0 at random.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ _MODEL_FILES = ("config.json", "adapter_config.json")
 class SlmAgent:
     """Generates one answer per report; `model` is a folder (LoRA adapters too) or a hub id."""
 
-    def __init__(self, model: str | Path, *, batch_size: int = 16, device: str | None = None, name: str = "") -> None:
+    def __init__(
+        self, model: str | Path, *, batch_size: int = 16, device: str | None = None, name: str = "", temperature: float = 0.0
+    ) -> None:
         """Load model and tokenizer. Raises InputError when they cannot be used, PrerequisiteError without torch."""
         folder = _folder(str(model))
         self.name = name or f"slm:{folder.name if folder else model}"
         self.format = PromptFormat.load(folder) if folder else PromptFormat()
         """How the model is asked; a caller may compile reports with `format.budget`."""
-        self._batch_size = batch_size
+        self._batch_size, self._temperature = batch_size, temperature
         self._model, self._tokenizer = _load(str(folder or model), local=folder is not None, device=device)
 
     def diagnose(self, incidents: Sequence[Incident]) -> list[str]:
@@ -48,7 +50,7 @@ class SlmAgent:
         return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=False)
 
     def generate(self, prompts: Sequence[str]) -> list[str]:
-        """Continue each prompt greedily; prompts of like length share a batch, answers keep the order given."""
+        """Continue each prompt; prompts of like length share a batch, answers keep the order given."""
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         answers: dict[int, str] = {}
         for at in range(0, len(order), self._batch_size):
@@ -68,7 +70,7 @@ class SlmAgent:
                 attention_mask=inputs["attention_mask"],
                 generation_config=GenerationConfig(
                     max_new_tokens=self.format.max_new_tokens,
-                    do_sample=False,
+                    **({"do_sample": True, "temperature": self._temperature, "top_k": 0} if self._temperature else {"do_sample": False}),
                     pad_token_id=self._tokenizer.pad_token_id,
                     eos_token_id=self._model.generation_config.eos_token_id or self._tokenizer.eos_token_id,
                 ),

@@ -12,8 +12,8 @@ from pydantic.fields import FieldInfo
 from typer.testing import CliRunner
 
 from chaosgym.cli.program import make_program
+from chaosgym.training.config import DistillConfig, GrpoConfig, PpoConfig, PretrainConfig, SftConfig
 from chaosgym.training.corpus.config import CorpusConfig
-from chaosgym.training.config import GrpoConfig, PpoConfig, PretrainConfig, SftConfig
 
 __all__ = ["main", "render"]
 
@@ -21,6 +21,7 @@ _CONFIGS: dict[tuple[str, ...], type[BaseModel]] = {
     ("corpus", "build"): CorpusConfig,
     ("train", "pretrain"): PretrainConfig,
     ("train", "sft"): SftConfig,
+    ("train", "distill"): DistillConfig,
     ("train", "grpo"): GrpoConfig,
     ("train", "ppo"): PpoConfig,
 }

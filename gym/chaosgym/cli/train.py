@@ -47,6 +47,18 @@ def sft(config: _Config, resume: _Resume = False, as_json: JsonOption = False) -
     _report(train(settings, resume=resume), as_json)
 
 
+@group.command("distill", epilog="Example: chaosgym train distill --config distill.yaml")
+def distill(config: _Config, resume: _Resume = False, as_json: JsonOption = False) -> None:
+    """Teach a model what another agent answers, or what another model thinks, on recorded episodes of the split `train`."""
+    from chaosgym.training.config import DistillConfig, read_config
+
+    settings = read_config(config, DistillConfig)
+    from chaosgym.training.distill import distill as train
+
+    _show_training()
+    _report(train(settings, resume=resume), as_json)
+
+
 @group.command("grpo", epilog="Example: chaosgym train grpo --config grpo.yaml --resume")
 def grpo(config: _Config, resume: _Resume = False, as_json: JsonOption = False) -> None:
     """Improve a model by reinforcement learning (GRPO) on recorded episodes of the split `train`."""

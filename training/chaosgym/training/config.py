@@ -3,6 +3,7 @@
     Training                 what every command shares: model, episodes, output, steps, rates
     ├── PretrainConfig       reads reports; makes a nano model from nothing
     ├── SftConfig            answers them
+    ├── DistillConfig        answers them as a teacher does
     └── Reinforcement        what both of these share: answers that are sampled and scored
         ├── GrpoConfig       answers them better; an answer is compared with others to the same incident
         └── PpoConfig        answers them better; an answer is compared with what a value head expected
@@ -18,7 +19,8 @@ from pydantic import Field, model_validator
 from chaosgym.document import Strict, read_document
 
 __all__ = [
-    "SIZES", "GrpoConfig", "Lora", "Mix", "NanoShape", "PpoConfig", "PretrainConfig", "Reinforcement", "SftConfig", "Training", "read_config",
+    "SIZES", "DistillConfig", "GrpoConfig", "Lora", "Mix", "NanoShape", "PpoConfig", "PretrainConfig", "Reinforcement", "SftConfig",
+    "Training", "read_config",
 ]
 
 NANO = "nano"
@@ -129,6 +131,8 @@ class PretrainConfig(Training):
 
     questions: Annotated[int, Field(ge=1, le=64)] = 20
     """Recall exercises after each report."""
+    vocabulary_of: Path | None = None
+    """Folder of a model whose tokenizer is taken over, so that it can teach this one (`distill` by `logits`)."""
     steps: Annotated[int, Field(ge=1)] = 120
     size: Literal["nano", "micro", "small"] | None = None
     """Shape of the model in one word, of about 5, 20 or 100 million parameters, in place of `nano`."""
@@ -177,6 +181,43 @@ class SftConfig(Training):
     steps: Annotated[int, Field(ge=1)] = 200
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.15
     """Share of the episodes that is not trained on; the same ones that `grpo` and `ppo` judge themselves by."""
+
+
+class DistillConfig(Training):
+    """Learn to answer as a teacher does.
+
+    By `reject` those of any agent's answers that the reward accepts; by `logits` what a model of its vocabulary thinks of the student's.
+    """
+
+    method: Literal["reject", "logits"] = "reject"
+    """`reject` trains on the best of the teacher's answers; `logits` on its probabilities, which only a local model tells."""
+    teacher: Annotated[str, Field(min_length=1)]
+    """An agent as `chaosgym eval` names them: rules, slm:FOLDER or endpoint:MODEL@URL; for `logits` slm:FOLDER."""
+    temperature: Annotated[float, Field(gt=0, le=2)] = 0.7
+    """Of sampling: of the teacher's answers for `reject`; for `logits` of the student's, and of the probabilities that are compared."""
+    answers: Annotated[int, Field(ge=1, le=64)] = 4
+    """For `reject`: how often the teacher is asked about each episode, each time in other words."""
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """For `reject`: reward from which an answer is good enough; above 0.9 component and fault are right."""
+    kept: Annotated[int, Field(ge=1, le=64)] = 1
+    """For `reject`: different answers about each episode that the student is shown at most, the best ones."""
+    beta: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """For `logits`: the divergence, from 0 (forward KL: say whatever the teacher may say) to 1 (reverse KL: nothing that it does not)."""
+    steps: Annotated[int, Field(ge=1)] = 200
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    """Share of the episodes that neither is asked about in training; for `logits` the model that answers these best is the result."""
+    validate_every: Annotated[int, Field(ge=1)] = 30
+    """For `logits`: steps between two looks at them."""
+
+    @model_validator(mode="after")
+    def _can_be_taught(self) -> DistillConfig:
+        if self.method == "logits" and not self.teacher.startswith("slm:"):
+            raise ValueError(f"teacher {self.teacher!r} tells no probabilities: name a local model as slm:FOLDER, or take `method: reject`")
+        if self.method == "logits" and self.model == NANO:
+            raise ValueError("model 'nano' makes a vocabulary of its own: name the folder of a model that has its teacher's")
+        if self.kept > self.answers:
+            raise ValueError(f"kept {self.kept} is more than the {self.answers} answers asked for: lower kept or raise answers")
+        return self
 
 
 class Reinforcement(Training):

@@ -17,7 +17,7 @@ from chaosgym.training.quiz import exercises
 from chaosgym.training.run import Run, open_run
 from chaosgym.training.skills import draw_exercises
 from chaosgym.training.tasks import Source, draw_tasks, read_sources
-from chaosgym.training.tokenizer import build_tokenizer
+from chaosgym.training.tokenizer import build_tokenizer, load_tokenizer
 
 __all__ = ["PretrainConfig", "make_pretrained", "new_model", "pretrain"]
 
@@ -42,7 +42,10 @@ def make_pretrained(config: PretrainConfig, run: Run, sources: Sequence[Source])
 
 
 def new_model(config: Training, sources: Sequence[Source], form: PromptFormat, others: Sequence[str] = ()) -> tuple[Any, Any]:
-    """A tokenizer trained on the reports of `sources` and on `others`, and a nano model with random weights for it."""
+    """A tokenizer trained on the reports of `sources` and on `others`, or somebody's, and a nano model with random weights for it."""
+    if isinstance(config, PretrainConfig) and config.vocabulary_of is not None:
+        tokenizer = load_tokenizer(config.vocabulary_of)
+        return make_nano(config.shape, tokenizer, config.seed), tokenizer
     texts = [task.incident.compact for task in draw_tasks(sources, _TOKENIZER_TEXTS, config.seed, form)]
     tokenizer = build_tokenizer([*texts, *others], config.shape.vocabulary)
     return make_nano(config.shape, tokenizer, config.seed), tokenizer

@@ -86,7 +86,8 @@ class Judge:
         for at in range(0, len(tasks), batch):
             part = [task for task in tasks[at : at + batch] for _ in range(each)]
             prompt_ids, images, fields = trainer._tokenize_prompts([task.messages for task in part])
-            ids, _ = trainer._generate_single_turn(prompt_ids, images, fields, each)
+            ids = trainer._generate_single_turn(prompt_ids, images, fields, each)
+            ids = ids[0] if isinstance(ids, tuple) else ids  # GRPO's come with their probabilities
             texts = trainer.processing_class.batch_decode(ids, skip_special_tokens=True)
             scored = [self.rollout(text, task) for text, task in zip(texts, part, strict=True)]
             found += [scored[i : i + each] for i in range(0, len(scored), each)]

@@ -2,6 +2,7 @@
 
     config.json      the resolved configuration, its digest, versions
     metrics.jsonl    one line per logged step
+    answers.jsonl    of distillation: what the teacher answered and what it earned
     rollouts.jsonl   of reinforcement: what was answered and what it earned
     checkpoint-N/    model, optimizer, schedule, random state: what --resume goes on from
     model/           the trained model, ready for an agent

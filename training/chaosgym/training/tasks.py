@@ -23,7 +23,7 @@ from chaosgym.incident.answer import answer_text
 from chaosgym.taxonomy import HEALTHY
 from chaosgym.truth import Truth, read_truth
 
-__all__ = ["Source", "Task", "draw_tasks", "label_of", "make_task", "read_sources", "right_answer"]
+__all__ = ["Source", "Task", "draw_tasks", "in_words", "label_of", "make_task", "read_sources", "right_answer"]
 
 SPLIT = "train"
 
@@ -112,5 +112,11 @@ def right_answer(task: Task, form: PromptFormat, confidence: float) -> str:
     """The answer that the truth calls for, in the words of the report: handles for a compact one, names else."""
     truth = task.source.truth
     causes = tuple(Cause(component=c.component, fault=c.fault, probability=confidence) for c in truth.causes)
-    diagnosis = Diagnosis(verdict=truth.verdict, causes=causes)
-    return answer_text(diagnosis, task.incident.handles) if form.rendering == "compact" else diagnosis.to_json()
+    return in_words(Diagnosis(verdict=truth.verdict, causes=causes), task, form)
+
+
+def in_words(diagnosis: Diagnosis, task: Task, form: PromptFormat) -> str:
+    """`diagnosis` as a model of that form answers `task`; one of compact reports has room for causes, not for evidence."""
+    if form.rendering == "readable":
+        return diagnosis.to_json()
+    return answer_text(diagnosis.model_copy(update={"evidence": ()}), task.incident.handles)
