@@ -19,7 +19,7 @@ _WHOLE = (
     *(_CALL.format("traces", f'{{"order": "{order}", "limit": 1}}') for order in ("failing", "slow")),
     _CALL.format("submit", '{"verdict": "healthy"}'),
     '"}}\n</tool_call>', '}], "evidence": []}}\n</tool_call>',
-    "\n<|im_start|>user\n<tool_response>",
+    "\n<|im_start|>user\n<tool_response>", "Submitted.",
     "\n</tool_response><|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
 )
 """As they stand."""
