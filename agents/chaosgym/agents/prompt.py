@@ -7,7 +7,7 @@ is a foreign one and gets the readable report and the whole instruction.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -53,6 +53,8 @@ class PromptFormat(BaseModel):
     """What they may cost together."""
     page: Annotated[int, Field(ge=100)] = 600
     """Tokens of one answer of a tool."""
+    tools: tuple[dict[str, Any], ...] = ()
+    """Schemas of the tools, as chat templates take them."""
 
     def messages(self, incident: Incident) -> list[dict[str, str]]:
         """The conversation to continue, for a chat template."""

@@ -60,7 +60,8 @@ def render_compact(findings: Findings, handles: Handles, key: str, budget: int =
     named = {name: handle for handle, name in handles.items()}
     lines = [" ".join(["alert", *alert_words(findings.alert), *([named[findings.alert.entry]] if findings.alert.entry in named else [])])]
     left = budget - estimate_tokens(lines[0]) - 8
-    sections = {"components": _components(findings, named, rng), "edges": _edges(findings, named, rng), "logs": log_rows(findings, named, rng)}
+    components, edges, logs = (write(findings, named, rng) for write in (_components, _edges, log_rows))
+    sections = {"components": components, "edges": edges, "logs": logs}
     for head, rows in sections.items():
         kept, used = _fit(rows, int(left * _SHARES[head]))
         left -= used

@@ -33,7 +33,8 @@ _SAID: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 
 def platform_words(component: ComponentSignals, events: Sequence[EventFinding]) -> list[str]:
     """Of one component, its own events: who leads to it, and what keeps its pods from running, since the baseline."""
-    return list(dict.fromkeys([*_counts(component), *(word for event in events if event.seconds >= 0 for word in event_meaning(event))]))[:4]
+    meant = [word for event in events if event.seconds >= 0 for word in event_meaning(event)]
+    return list(dict.fromkeys([*_counts(component), *meant]))[:4]
 
 
 def _counts(component: ComponentSignals) -> Iterator[str]:

@@ -23,7 +23,7 @@ from chaosgym.incident.inquiry import Budget, Inquiry, write_action
 from chaosgym.training.supervised import Sequence
 from chaosgym.training.traces import Step, Trace
 
-__all__ = ["budget_of", "converse", "conversation_sequence", "opening_messages", "render", "tool_schemas"]
+__all__ = ["budget_of", "conversation_sequence", "converse", "opening_messages", "render", "tool_schemas"]
 
 
 @cache

@@ -16,6 +16,7 @@ from chaosgym.envs.case import ScorableEpisodes
 from chaosgym.envs.dossier import Dossier, RecordedDossiers
 from chaosgym.errors import InputError
 from chaosgym.training.config import NANO, Answering
+from chaosgym.training.conversation import tool_schemas
 from chaosgym.training.nano import load_model, prompt_format
 from chaosgym.training.phrases import teach_phrases
 from chaosgym.training.pretrain import new_model
@@ -69,7 +70,7 @@ def draw_inquests(inquests: Sequence[Inquest], count: int, seed: int) -> Iterato
 
 def inquest_format(config: Answering) -> PromptFormat:
     """How the model of `config` investigates: as its folder says if it does, else as the configuration does."""
-    form = prompt_format(config)
+    form = prompt_format(config).model_copy(update={"tools": tool_schemas()})
     if form.task == "investigate" and "asking" not in config.model_fields_set:
         return form
     compact, asking = form.rendering == "compact", config.asking

@@ -9,6 +9,7 @@ a call is credited with what the value says after the page it brought: advantage
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -50,6 +51,7 @@ def reinforce_inquiries(config: Reinforcement, run: Run, method: Method) -> dict
 def _train(
     config: Reinforcement, run: Run, method: Method, form: PromptFormat, inquests: Sequence[Inquest], opened: list[InvestigateTools]
 ) -> dict[str, Any]:
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # that `environment_factory` may change is what our pins are for
     model, tokenizer = starting_model(config, form)
     batches = -(-config.steps // method.epochs)
     drawn = draw_inquests(inquests, batches * config.batch_size // config.generations, config.seed + 3)
