@@ -80,6 +80,8 @@ class InvestigateEnv(gymnasium.Env[str, str]):
             InputError: Nothing to replay or run, or an argument that cannot be.
         """
         check_source(episodes, sandbox, render_mode)
+        if rendering not in ("readable", "compact"):
+            raise InputError(f"unknown rendering {rendering!r}; known: 'readable' and 'compact'")
         self.render_mode = render_mode
         self.budget = Budget(calls, cost, tokens)
         self.observation_space = Text(max(self.budget.characters, _OPENING), min_length=0, charset=CHARACTERS)
