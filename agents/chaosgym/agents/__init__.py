@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from chaosgym.agents.agent import Agent
+from chaosgym.agents.agent import Agent, Investigation, Investigator
 from chaosgym.agents.make import AGENT_NAMES, make_agent
 from chaosgym.agents.oracle import OracleAgent, right_answer
 from chaosgym.agents.rails import MajorityAgent, NullAgent, RandomAgent
@@ -17,6 +17,8 @@ __all__ = [
     "Agent",
     "FirstAnomalyAgent",
     "GrepAgent",
+    "Investigation",
+    "Investigator",
     "LatestDeployAgent",
     "MajorityAgent",
     "MostErrorsAgent",

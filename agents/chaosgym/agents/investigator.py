@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from chaosgym.agents.agent import Investigation
 from chaosgym.agents.rules import RulesAgent
 from chaosgym.diagnosis import Diagnosis
+from chaosgym.errors import InputError
 from chaosgym.incident.findings import Findings, Incident
-from chaosgym.incident.inquiry import SUBMIT, TOOLS, Inquiry, learned, write_action
+from chaosgym.incident.inquiry import SUBMIT, TOOLS, Evidence, Inquiry, learned, write_action
 from chaosgym.taxonomy import FAULT_TYPES
 from chaosgym.telemetry.signals import CallSignals, ComponentSignals
 
-__all__ = ["INVESTIGATION", "Message", "Transcript", "investigate"]
+__all__ = ["INVESTIGATION", "Message", "ScriptedInvestigator", "Transcript", "investigate"]
 
 Message = dict[str, Any]
 """As chat templates take it: `role`, `content`, and `tool_calls` or the `name` of the tool that answers."""
@@ -106,6 +108,21 @@ def investigate(inquiry: Inquiry) -> Transcript:
     diagnosis = _conclude(notes)
     notes.ask(_summary(diagnosis), SUBMIT, diagnosis.model_dump(mode="json"))
     return Transcript(tuple(notes.messages), diagnosis, inquiry.calls, inquiry.spent)
+
+
+class ScriptedInvestigator:
+    """The method as an agent."""
+
+    name = "investigator"
+
+    def diagnose(self, incidents: Sequence[Incident]) -> list[str]:
+        """Raises InputError: a report holds nothing that could be asked."""
+        raise InputError("investigator asks for what it wants to see and reads no reports; judge it with `chaosgym eval`")
+
+    def investigate(self, evidence: Sequence[Evidence]) -> list[Investigation]:
+        """Ask about each incident within the usual budget."""
+        found = [investigate(Inquiry(one)) for one in evidence]
+        return [Investigation(one.diagnosis.to_json(), one.calls, one.spent) for one in found]
 
 
 def _follow_a_request(notes: _Notes) -> None:

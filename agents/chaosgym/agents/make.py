@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from chaosgym.agents.agent import Agent
+from chaosgym.agents.investigator import ScriptedInvestigator
 from chaosgym.agents.rails import NullAgent, RandomAgent
 from chaosgym.agents.rules import RulesAgent
 from chaosgym.agents.shortcuts import SHORTCUTS
@@ -19,6 +20,7 @@ def _seedless(make: Callable[[], Agent]) -> Callable[[int], Agent]:
 
 _BY_NAME: dict[str, Callable[[int], Agent]] = {
     **{name: _seedless(make) for name, make in SHORTCUTS.items()},
+    "investigator": lambda seed: ScriptedInvestigator(),
     "null": lambda seed: NullAgent(),
     "random": lambda seed: RandomAgent(seed),
     "rules": lambda seed: RulesAgent(),
@@ -40,7 +42,12 @@ def make_agent(spec: str, *, seed: int = 0, temperature: float = 0.0) -> Agent:
     if kind == "slm" and model:
         from chaosgym.agents.slm import SlmAgent  # torch: only where a model is asked for
 
-        return SlmAgent(model, temperature=temperature)
+        found = SlmAgent(model, temperature=temperature)
+        if found.format.task == "investigate":
+            from chaosgym.agents.caller import CallingAgent
+
+            return CallingAgent(found)
+        return found
     if kind == "endpoint" and model:
         from chaosgym.agents.endpoint import EndpointAgent  # HTTP and TLS: likewise
 

@@ -7,7 +7,7 @@ is a foreign one and gets the readable report and the whole instruction.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -37,6 +37,8 @@ class PromptFormat(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
+    task: Literal["report", "investigate"] = "report"
+    """Whether it reads a report, or asks tools and then submits."""
     rendering: Literal["compact", "readable"] = "readable"
     """Which report it reads. `compact` names components by handles, in the answer as well."""
     budget: Annotated[int, Field(ge=50, le=100_000)] = 700
@@ -44,7 +46,15 @@ class PromptFormat(BaseModel):
     system: str = INSTRUCTION
     """The system message; empty for none."""
     max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = 256
-    """Longest answer that it is given room for."""
+    """Longest answer that it is given room for; of an investigation each call."""
+    calls: Annotated[int, Field(ge=1)] = 20
+    """Of an investigation: actions beside `submit`."""
+    cost: Annotated[int, Field(ge=1)] = 30
+    """What they may cost together."""
+    page: Annotated[int, Field(ge=100)] = 600
+    """Tokens of one answer of a tool."""
+    tools: tuple[dict[str, Any], ...] = ()
+    """Schemas of the tools, as chat templates take them."""
 
     def messages(self, incident: Incident) -> list[dict[str, str]]:
         """The conversation to continue, for a chat template."""

@@ -7,7 +7,7 @@ the same model and batch size give the same answers, or above temperature 0 at r
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,19 @@ class SlmAgent:
         messages = self.format.messages(incident)
         if self._tokenizer.chat_template is None:
             return "\n\n".join(message["content"] for message in messages) + "\n\n"
-        return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+        return self.render(messages)
+
+    def render(self, messages: Sequence[Mapping[str, Any]], tools: list[dict[str, Any]] | None = None) -> str:
+        """The text of a conversation up to where the model goes on."""
+        return self._tokenizer.apply_chat_template(
+            list(messages), tools=tools, tokenize=False, add_generation_prompt=True, enable_thinking=False,
+        )
+
+    def fits(self, prompt: str) -> bool:
+        """Whether the model has positions enough for `prompt` and an answer."""
+        room = getattr(self._model.config, "max_position_embeddings", None)
+        tokens = len(self._tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        return room is None or tokens + self.format.max_new_tokens <= room
 
     def generate(self, prompts: Sequence[str]) -> list[str]:
         """Continue each prompt; prompts of like length share a batch, answers keep the order given."""

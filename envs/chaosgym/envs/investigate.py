@@ -18,11 +18,12 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Text
 
-from chaosgym.envs.case import CaseSource, View, check_source
+from chaosgym.envs.case import CaseSource, Rendering, View, check_source
 from chaosgym.envs.dossier import Dossier, RecordedDossiers, open_dossier
 from chaosgym.envs.live import LiveCases
 from chaosgym.envs.root_cause import CHARACTERS, MAX_ACTION
 from chaosgym.errors import InputError
+from chaosgym.incident.compact import draw_handles
 from chaosgym.incident.inquiry import Budget, Inquiry, manual
 from chaosgym.rewards import Score
 
@@ -59,6 +60,7 @@ class InvestigateEnv(gymnasium.Env[str, str]):
         calls: int = 20,
         cost: int = 30,
         tokens: int = 600,
+        rendering: Rendering = "readable",
         render_mode: str | None = None,
     ) -> None:
         """Prepare to replay or to run live; a live sandbox starts with the first reset.
@@ -71,17 +73,20 @@ class InvestigateEnv(gymnasium.Env[str, str]):
             calls: Actions that an episode allows beside `submit`.
             cost: What they may cost together, in the units of `chaosgym.incident.inquiry.TOOLS`.
             tokens: Of one answer, at 3.5 characters each.
+            rendering: `readable`, or `compact` for closed words with components by handles, which each reset draws anew.
             render_mode: `ansi` or None.
 
         Raises:
             InputError: Nothing to replay or run, or an argument that cannot be.
         """
         check_source(episodes, sandbox, render_mode)
+        if rendering not in ("readable", "compact"):
+            raise InputError(f"unknown rendering {rendering!r}; known: 'readable' and 'compact'")
         self.render_mode = render_mode
         self.budget = Budget(calls, cost, tokens)
         self.observation_space = Text(max(self.budget.characters, _OPENING), min_length=0, charset=CHARACTERS)
         self.action_space = Text(MAX_ACTION, min_length=0, charset=CHARACTERS)
-        self._view = View("readable", tokens, CHARACTERS, self.observation_space.max_length)
+        self._view = View(rendering, tokens, CHARACTERS, self.observation_space.max_length)
         self._live = sandbox is not None
         self._dossiers: CaseSource[Dossier] = (
             LiveCases(scenarios, split, open_dossier) if episodes is None else RecordedDossiers(episodes, split)
@@ -104,15 +109,19 @@ class InvestigateEnv(gymnasium.Env[str, str]):
         """The next incident: its alert and the manual of the tools, and `episode`, `opening` and `components` in the info.
 
         `opening` is the observation without the manual, for those who know the tools already. `options={"episode": ID}`
-        replays that one. Raises InfrastructureError when a live sandbox fails time and again.
+        replays that one. `components` are as questions name them. Raises InfrastructureError when a live sandbox fails time and again.
         """
         super().reset(seed=seed)
         dossier = self._dossier = self._dossiers.draw(self.np_random, options or {})
-        self._inquiry = Inquiry(dossier.evidence, self.budget)
+        compact = self._view.rendering == "compact"
+        key = f"{dossier.episode} {self.np_random.integers(2**31)}" if compact else ""
+        handles = draw_handles(dossier.evidence.findings, key) if compact else {}
+        self._inquiry = Inquiry(dossier.evidence, self.budget, handles)
         opening = self._inquiry.opening()
         observation = self._view.fit(f"{opening}\n\n{manual()}")
         self._shown = [observation]
-        return observation, {"episode": dossier.episode, "opening": self._view.fit(opening), "components": dossier.evidence.names}
+        names = tuple(handles) or dossier.evidence.names
+        return observation, {"episode": dossier.episode, "opening": self._view.fit(opening), "components": names}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Answer a call; `submit`, or more than the budget allows, terminates.

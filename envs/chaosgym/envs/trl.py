@@ -11,6 +11,8 @@ its environment when it is collected or the interpreter ends, and `close` does s
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +22,20 @@ from chaosgym.envs.investigate import InvestigateEnv
 from chaosgym.errors import InfrastructureError, InputError
 from chaosgym.incident.inquiry import SUBMIT, write_action
 
-__all__ = ["InvestigateTools", "close", "rollout_rows"]
+__all__ = ["InvestigateTools", "Outcome", "close", "outcome", "rollout_rows"]
+
+@dataclass(frozen=True)
+class Outcome:
+    """What has come of a rollout so far."""
+
+    calls: int
+    """Beside `submit`."""
+    spent: int
+    """What they cost."""
+    submitted: bool
+    terms: Mapping[str, float]
+    """Those of the reward and `spending`; empty before the end."""
+
 
 _OVER = "The investigation has ended; nothing more is answered."
 
@@ -33,6 +48,7 @@ class InvestigateTools:
         self._env = InvestigateEnv(episodes, **arguments)
         self._reward: float | None = 0.0
         self._open = False
+        self._info: dict[str, Any] = {}
         self._closer = weakref.finalize(self, self._env.close)
 
     def reset(self, episode: str | None = None, seed: int | None = None, **row: Any) -> str:
@@ -43,7 +59,7 @@ class InvestigateTools:
         """
         if episode is None and seed is None:
             raise InputError("a row names its episode or a seed, so that a group asks about one incident; `rollout_rows` makes such rows")
-        self._reward, self._open = 0.0, True
+        self._reward, self._open, self._info = 0.0, True, {}
         try:
             _, info = self._env.reset(seed=seed, options=None if episode is None else {"episode": episode})
         except InfrastructureError as error:
@@ -130,7 +146,7 @@ class InvestigateTools:
         if not self._open:
             return _OVER
         given = {name: value for name, value in arguments.items() if value is not None}
-        observation, reward, over, _, _ = self._env.step(write_action(tool, given))
+        observation, reward, over, _, self._info = self._env.step(write_action(tool, given))
         if over:
             self._reward, self._open = float(reward), False
         return observation
@@ -143,6 +159,12 @@ class InvestigateTools:
 def close(tools: InvestigateTools) -> None:
     """Stop what `tools` holds, a live sandbox above all, also in the middle of a rollout; safe to call twice."""
     tools._close()  # pyright: ignore[reportPrivateUsage] - a public method would be a tool
+
+
+def outcome(tools: InvestigateTools) -> Outcome:
+    """What has come of the rollout that `tools` is or was last in."""
+    info = tools._info  # pyright: ignore[reportPrivateUsage] - a public method would be a tool
+    return Outcome(info.get("calls", 0), info.get("spent", 0), info.get("tool") == SUBMIT, info.get("terms", {}))
 
 
 def rollout_rows(episodes: str | Path, split: str | None = "train") -> list[dict[str, Any]]:

@@ -71,7 +71,7 @@ def fingerprint(agent: Agent) -> dict[str, str]:
 
     The agent's tokenizer and network are its own affair, so this looks for them by name and does without those that are not there.
     """
-    form, tokenizer, network = (getattr(agent, name, None) for name in ("format", "_tokenizer", "_model"))
+    form, tokenizer, network = (getattr(getattr(agent, "model", agent), name, None) for name in ("format", "_tokenizer", "_model"))
     found: dict[str, str] = {}
     if form is not None:
         found["prompt_sha256"] = _digest(form.model_dump_json())

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from chaosgym.document import Strict
 from chaosgym.errors import InfrastructureError, InputError
+from chaosgym.evaluation.asking import asking_summary, by_budget
 from chaosgym.evaluation.ceiling import best_shortcuts
 from chaosgym.evaluation.measures import by_label, latency, summarise
 from chaosgym.evaluation.page import render_page
@@ -96,6 +97,7 @@ class EvaluationResult(Strict):
             "agents": {name: _summary(rows) for name, rows in self.agents.items()},
             "splits": {s: {name: _summary([r for r in rows if r.split == s]) for name, rows in self.agents.items()} for s in splits},
             "faults": {label: _summary(rows) for label, rows in by_label(self.rows).items()},
+            **({"asking": asking_summary(self.rows)} if by_budget(self.rows) else {}),
             "shortcuts": {best.split: best.to_json() for best in best_shortcuts(self.agents)},
             "provenance": self.provenance.model_dump(mode="json"),
         }

@@ -66,6 +66,10 @@ class Row(Strict):
     """Each term of the reward before its weight."""
     seconds: float
     """Time to answer: its share of the batch in which it was answered."""
+    calls: int | None = None
+    """Of an investigator: the questions it asked; None for who reads reports."""
+    spent: int | None = None
+    """What they cost."""
 
     @property
     def valid(self) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaosgym.agents import Agent, MajorityAgent, NullAgent, OracleAgent, RulesAgent, right_answer
+from chaosgym.agents import Agent, Investigation, Investigator, MajorityAgent, NullAgent, OracleAgent, RulesAgent, right_answer
 from chaosgym.agents.shortcuts import SHORTCUTS
 from chaosgym.episode import Episode, read_episode
 from chaosgym.errors import InfrastructureError, InputError, did_you_mean
@@ -23,6 +23,7 @@ from chaosgym.evaluation.provenance import make_provenance
 from chaosgym.evaluation.result import EvaluationResult, Example, Excluded
 from chaosgym.evaluation.row import Row, make_row
 from chaosgym.incident import Incident, compile_incident
+from chaosgym.incident.inquiry import gather
 from chaosgym.truth import Truth, read_truth
 
 __all__ = ["RAILS", "Case", "answer_cases", "evaluate", "load_cases", "make_rail"]
@@ -135,7 +136,7 @@ def answer_cases(agent: Agent, cases: Sequence[Case], batch_size: int = 16) -> t
     for at in range(0, len(order), batch_size):
         batch = order[at : at + batch_size]
         began = time.perf_counter()
-        answers = agent.diagnose([cases[i].incident for i in batch])
+        answers = _answers(agent, [cases[i] for i in batch])
         seconds = (time.perf_counter() - began) / len(batch)
         if len(answers) != len(batch):
             raise InputError(f"agent {agent.name!r} gave {len(answers)} answers to {len(batch)} incidents; diagnose returns one for each")
@@ -143,8 +144,17 @@ def answer_cases(agent: Agent, cases: Sequence[Case], batch_size: int = 16) -> t
     return tuple(rows[i] for i in range(len(cases)))
 
 
-def _row(agent: Agent, case: Case, answer: str, seconds: float) -> Row:
-    return make_row(agent.name, case.episode.header.id, case.truth, case.incident.components, answer, seconds)
+def _answers(agent: Agent, cases: Sequence[Case]) -> Sequence[str | Investigation]:
+    """Who asks is given the telemetry of a few episodes at a time."""
+    if isinstance(agent, Investigator):
+        return agent.investigate([gather(case.episode) for case in cases])
+    return agent.diagnose([case.incident for case in cases])
+
+
+def _row(agent: Agent, case: Case, answer: str | Investigation, seconds: float) -> Row:
+    found = answer if isinstance(answer, Investigation) else Investigation(answer, 0, 0)
+    row = make_row(agent.name, case.episode.header.id, case.truth, case.incident.components, found.answer, seconds)
+    return row if found is not answer else row.model_copy(update={"calls": found.calls, "spent": found.spent})
 
 
 def _scenarios(cases: Sequence[Case]) -> dict[str, tuple[str, ...]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from chaosgym.agents.shortcuts import SHORTCUTS
+from chaosgym.evaluation.asking import by_budget, mean_of
 from chaosgym.evaluation.ceiling import best_shortcuts
 from chaosgym.evaluation.measures import Measure, by_label, latency, measure, summarise
 from chaosgym.evaluation.row import Row
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Table",
+    "budget_table",
     "comparison_markdown",
     "comparison_table",
     "detail_table",
@@ -124,6 +126,16 @@ def fault_table(agents: Mapping[str, Sequence[Row]]) -> Table:
     return Table("Accuracy by fault", ("fault", "episodes", *labelled), lines)
 
 
+def budget_table(rows: Sequence[Row]) -> Table | None:
+    """How much an investigator gets right with how much asking; None for an agent that reads reports."""
+    points = by_budget(rows)
+    if not points:
+        return None
+    lines = tuple((f"{point.most}", f"{point.answered:.3f}", f"{point.accuracy:.3f}") for point in points)
+    note = f"Calls per episode {mean_of(rows, 'calls'):.1f}, which cost {mean_of(rows, 'spent'):.1f}, on average."
+    return Table("Success by budget", ("cost at most", "submitted", "and right"), lines, note)
+
+
 def comparison_table(found: Comparison) -> Table:
     """All measures of both, with the difference and whether it may be luck."""
     rows = tuple(
@@ -146,7 +158,8 @@ def result_markdown(result: EvaluationResult) -> str:
     left = f"{len(result.rows)} of {result.given} episodes scored; {len(out.unscorable)} unscorable, {len(out.invisible)} invisible"
     everyone = result.agents
     few = {name: rows for name, rows in everyone.items() if name == result.agent or name not in SHORTCUTS}
-    tables = [headline_table(everyone), detail_table(result.agent, result.rows), split_table(everyone), fault_table(few)]
+    rows = result.rows
+    tables = [headline_table(everyone), detail_table(result.agent, rows), split_table(everyone), fault_table(few), budget_table(rows)]
     return "\n\n".join([f"## Evaluation of {result.agent}\n\n{left}", *(table.to_markdown() for table in tables if table)])
 
 

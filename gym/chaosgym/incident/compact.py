@@ -27,7 +27,7 @@ from chaosgym.incident.rows import alert_words, kind_word, surprise
 from chaosgym.incident.vocabulary import CLOSED_WORDS, HANDLES, level
 from chaosgym.telemetry.signals import EDGE
 
-__all__ = ["Handles", "draw_handles", "estimate_tokens", "render_compact"]
+__all__ = ["Handles", "draw_handles", "estimate_tokens", "log_rows", "render_compact"]
 
 Handles = Mapping[str, str]
 """Handle -> component name."""
@@ -60,7 +60,8 @@ def render_compact(findings: Findings, handles: Handles, key: str, budget: int =
     named = {name: handle for handle, name in handles.items()}
     lines = [" ".join(["alert", *alert_words(findings.alert), *([named[findings.alert.entry]] if findings.alert.entry in named else [])])]
     left = budget - estimate_tokens(lines[0]) - 8
-    sections = {"components": _components(findings, named, rng), "edges": _edges(findings, named, rng), "logs": _logs(findings, named, rng)}
+    components, edges, logs = (write(findings, named, rng) for write in (_components, _edges, log_rows))
+    sections = {"components": components, "edges": edges, "logs": logs}
     for head, rows in sections.items():
         kept, used = _fit(rows, int(left * _SHARES[head]))
         left -= used
@@ -111,7 +112,8 @@ def _edges(findings: Findings, named: Mapping[str, str], rng: random.Random) -> 
     return [*_jittered(notable, rng), *rng.sample(gathered, len(gathered))]
 
 
-def _logs(findings: Findings, named: Mapping[str, str], rng: random.Random) -> list[str]:
+def log_rows(findings: Findings, named: Mapping[str, str], rng: random.Random) -> list[str]:
+    """A line for each thing that logs say more often than before; `named` maps names to handles."""
     groups: dict[tuple[str, ...], list[LogFinding]] = {}
     for log in findings.logs:
         if log.component in named:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from chaosgym.incident.findings import EventFinding
 from chaosgym.telemetry.signals import ComponentSignals
 
-__all__ = ["platform_words"]
+__all__ = ["event_meaning", "platform_words"]
 
 _SAID: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (word, re.compile(pattern, re.IGNORECASE))
@@ -33,7 +33,8 @@ _SAID: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 
 def platform_words(component: ComponentSignals, events: Sequence[EventFinding]) -> list[str]:
     """Of one component, its own events: who leads to it, and what keeps its pods from running, since the baseline."""
-    return list(dict.fromkeys([*_counts(component), *(word for event in events if event.seconds >= 0 for word in _meaning(event))]))[:4]
+    meant = [word for event in events if event.seconds >= 0 for word in event_meaning(event)]
+    return list(dict.fromkeys([*_counts(component), *meant]))[:4]
 
 
 def _counts(component: ComponentSignals) -> Iterator[str]:
@@ -43,7 +44,8 @@ def _counts(component: ComponentSignals) -> Iterator[str]:
         yield "noendpoint"
 
 
-def _meaning(event: EventFinding) -> list[str]:
+def event_meaning(event: EventFinding) -> list[str]:
+    """What one event of an orchestrator means, one word at most."""
     text = f"{event.name}: {event.body}"
     if event.name == "FailedMount":
         return ["nomount"]

@@ -14,7 +14,7 @@ from chaosgym.incident.platform import platform_words
 from chaosgym.incident.vocabulary import BOUNDS, KINDS, PLATFORM_WORDS, level
 from chaosgym.telemetry.signals import CallSignals, Change, ComponentSignals, EdgeSignals, Signals
 
-__all__ = ["alert_words", "component_words", "edge_words", "kind_word", "state_word", "surprise"]
+__all__ = ["alert_words", "component_words", "edge_words", "event_words", "kind_word", "state_word", "surprise"]
 
 _LATENCY_FLOOR = 0.008
 """Seconds: below this, twice as slow means nothing."""
@@ -65,7 +65,7 @@ def component_words(
         *_levels(_saturation(component)),
         *_said(logs),
         *platform_words(component, events),
-        *_event_words(events),
+        *event_words(events),
     )
 
 
@@ -147,7 +147,8 @@ def _said(logs: Sequence[LogFinding]) -> list[str]:
     return list(dict.fromkeys(log.sign for log in logs if log.sign in _OWN_SIGNS and log.severity in ("warn", "error", "fatal")))[:2]
 
 
-def _event_words(events: Sequence[EventFinding]) -> list[str]:
+def event_words(events: Sequence[EventFinding]) -> list[str]:
+    """What happened to a component, in order of time."""
     words: list[str] = []
     for event in events:
         word = "oomkill" if event.oom else "killed" if event.killed else _EVENTS.get(event.name)

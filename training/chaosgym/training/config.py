@@ -2,11 +2,12 @@
 
     Training                 what every command shares: model, episodes, output, steps, rates
     ├── PretrainConfig       reads reports; makes a nano model from nothing
-    ├── SftConfig            answers them
     ├── DistillConfig        answers them as a teacher does
-    └── Reinforcement        what both of these share: answers that are sampled and scored
-        ├── GrpoConfig       answers them better; an answer is compared with others to the same incident
-        └── PpoConfig        answers them better; an answer is compared with what a value head expected
+    └── Answering            answers them, or asks tools about them first
+        ├── SftConfig        as it is shown
+        └── Reinforcement    better than before: answers are sampled and scored
+            ├── GrpoConfig   an answer is compared with others to the same incident
+            └── PpoConfig    an answer is compared with what a value head expected
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from pydantic import Field, model_validator
 from chaosgym.document import Strict, read_document
 
 __all__ = [
-    "SIZES", "DistillConfig", "GrpoConfig", "Lora", "Mix", "NanoShape", "PpoConfig", "PretrainConfig", "Reinforcement", "SftConfig",
-    "Training", "read_config",
+    "SIZES", "Answering", "Asking", "DistillConfig", "GrpoConfig", "Lora", "Mix", "NanoShape", "PpoConfig", "PretrainConfig",
+    "Reinforcement", "SftConfig", "Training", "read_config",
 ]
 
 NANO = "nano"
@@ -173,7 +174,27 @@ class PretrainConfig(Training):
         return self
 
 
-class SftConfig(Training):
+class Asking(Strict):
+    """What an investigation may use up."""
+
+    calls: Annotated[int, Field(ge=1)] = 20
+    """Calls beside `submit`."""
+    cost: Annotated[int, Field(ge=1)] = 30
+    """What they may cost together."""
+    page: Annotated[int, Field(ge=100)] | None = None
+    """Tokens of one answer of a tool; 150 where it is compact, 400 where readable."""
+
+
+class Answering(Training):
+    """Shared by all commands after pretraining."""
+
+    task: Literal["report", "investigate"] = "report"
+    """Whether the model is handed a report, or asks tools about the incident (chaosgym/Investigate-v0)."""
+    asking: Asking = Asking()
+    """Of an investigation; ignored for reports."""
+
+
+class SftConfig(Answering):
     """Learn the right answers to the incidents of recorded episodes."""
 
     confidence: Annotated[float, Field(gt=0, le=1)] = 0.9
@@ -220,7 +241,7 @@ class DistillConfig(Training):
         return self
 
 
-class Reinforcement(Training):
+class Reinforcement(Answering):
     """Shared by GRPO and PPO.
 
     `model` is a folder that `sft` wrote, or a hub id: there must be something to improve.
@@ -237,7 +258,7 @@ class Reinforcement(Training):
     beta: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the KL term that holds the model near where it started."""
     max_answer: Annotated[int, Field(ge=4, le=4096)] | None = None
-    """Longest answer in tokens; what the model's folder says when not given."""
+    """Longest answer in tokens; what the model's folder says when not given. Of an investigation all of it, pages included."""
     pool: Annotated[int, Field(ge=0)] = 192
     """Incidents tried before training, so that it begins with those that are neither too easy nor too hard; 0 learns on the way."""
     shared_prefix: bool | None = None

@@ -18,6 +18,10 @@ __all__ = ["GrpoConfig", "grpo"]
 def grpo(config: GrpoConfig, *, resume: bool = False) -> dict[str, Any]:
     """Train and return the summary; a finished run is not run again when `resume` is set."""
     run = open_run(config, "grpo", resume)
+    if config.task == "investigate":
+        from chaosgym.training.inquire import reinforce_inquiries
+
+        return run.summary() or reinforce_inquiries(config, run, _method(config))
     return run.summary() or reinforce(config, run, read_sources(config.episodes), _method(config))
 
 

@@ -20,6 +20,10 @@ __all__ = ["PpoConfig", "ppo"]
 def ppo(config: PpoConfig, *, resume: bool = False) -> dict[str, Any]:
     """Train and return the summary; a finished run is not run again when `resume` is set."""
     run = open_run(config, "ppo", resume)
+    if config.task == "investigate":
+        from chaosgym.training.inquire import reinforce_inquiries
+
+        return run.summary() or reinforce_inquiries(config, run, _method(config))
     return run.summary() or reinforce(config, run, read_sources(config.episodes), _method(config))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from chaosgym.agents.prompt import PromptFormat
 from chaosgym.rewards import WEIGHTS, score
@@ -99,6 +99,17 @@ class Judge:
         self.unreadable.clear()
 
 
+class Counted(Protocol):
+    """Who counts answers since its last reset."""
+
+    unreadable: Counter[str]
+    answers: Counter[str]
+
+    def reset(self) -> None:
+        """Count from nothing again."""
+        ...
+
+
 class Variance(Guard):
     """Stops reinforcement when rewards have not differed, or no answer was readable, for `patience` steps.
 
@@ -106,7 +117,7 @@ class Variance(Guard):
     left to learn, and training ends as it does after its last step.
     """
 
-    def __init__(self, judge: Judge, patience: int, within: Literal["group", "batch"] = "group") -> None:
+    def __init__(self, judge: Counted, patience: int, within: Literal["group", "batch"] = "group") -> None:
         self._judge, self._patience, self._within = judge, patience, within
         self._same, self._least = 0, 1.0
 

@@ -20,6 +20,10 @@ __all__ = ["SftConfig", "make_tuned", "sft"]
 def sft(config: SftConfig, *, resume: bool = False) -> dict[str, Any]:
     """Train and return the summary; a finished run is not run again when `resume` is set."""
     run = open_run(config, "sft", resume)
+    if config.task == "investigate":
+        from chaosgym.training.imitate import imitate
+
+        return run.summary() or imitate(config, run)
     return run.summary() or make_tuned(config, run, read_sources(config.episodes))
 
 

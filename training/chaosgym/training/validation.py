@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from transformers import TrainerCallback
 
@@ -36,7 +36,15 @@ _TIE = 0.01
 """Worth of reward beside accuracy: reward may rise by a term that is easily had while fewer answers are right."""
 
 
-def divide(sources: Sequence[Source], share: float) -> tuple[list[Source], list[Source]]:
+class _Known(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+K = TypeVar("K", bound=_Known)
+
+
+def divide(sources: Sequence[K], share: float) -> tuple[list[K], list[K]]:
     """(to train on, kept out): about `share` of them is kept out, or nothing when that were too few."""
     kept = [source for source in sources if _draw(source.id) < share]
     if len(kept) < _FEWEST or len(kept) == len(sources):

@@ -2,19 +2,24 @@
 
     opening ──> ask ──> Reply ──> ask ──> ... ──> submit, or the budget is overrun
 
-It knows the telemetry and nothing of the truth: whoever holds that scores the diagnosis.
+It knows the telemetry and nothing of the truth: whoever holds that scores the diagnosis. With `handles` it speaks the
+language of the compact report, where components go by handles in questions, answers and the diagnosis alike.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from chaosgym.diagnosis import Diagnosis
 from chaosgym.errors import InputError
+from chaosgym.incident.answer import read_answer
+from chaosgym.incident.inquiry.compact import alert_row, compact_page
 from chaosgym.incident.inquiry.evidence import Evidence
 from chaosgym.incident.inquiry.page import CHARACTERS_PER_TOKEN, cut
 from chaosgym.incident.inquiry.tools import REFUSED, Call, Refusal, Submission, read_action
 from chaosgym.incident.readable import alert_sentence
+from chaosgym.incident.vocabulary import probability_word
 
 __all__ = ["Budget", "Inquiry", "Reply"]
 
@@ -62,6 +67,8 @@ class Inquiry:
 
     evidence: Evidence
     budget: Budget = field(default_factory=Budget)
+    handles: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Handle -> name for compact pages; without them pages are readable."""
     answered: list[tuple[Call, str]] = field(default_factory=list[tuple[Call, str]])
     """Questions with the text of their answers, in their order."""
     calls: int = 0
@@ -82,6 +89,8 @@ class Inquiry:
 
     def opening(self) -> str:
         """The page that one is woken up with: the alert and the budget."""
+        if self.handles:
+            return f"{alert_row(self.evidence, self.handles)}\n{self._left()}"
         return (
             f"Alert: {alert_sentence(self.evidence.findings.alert)} (before -> now). Find the root cause, or that nothing is broken. "
             f"You have {self.budget.calls} calls, which may cost {self.budget.cost} together; beyond that, no answer counts."
@@ -91,7 +100,8 @@ class Inquiry:
         """Answer one action within the budget. Raises nothing but InputError when the investigation has ended."""
         if self.over:
             raise InputError("this investigation has ended: begin another")
-        found = read_action(action, self.evidence.names)
+        named = read_answer(action, self.handles) if self.handles and isinstance(action, str) else action
+        found = read_action(named, self.evidence.names)
         if isinstance(found, Submission):
             self.diagnosis = found.diagnosis
             return Reply("Submitted.", "submit", over=True)
@@ -103,6 +113,16 @@ class Inquiry:
         return self._answer(found)
 
     def _answer(self, found: Call | Refusal) -> Reply:
+        return self._answer_compactly(found) if self.handles else self._answer_readably(found)
+
+    def _answer_compactly(self, found: Call | Refusal) -> Reply:
+        if isinstance(found, Refusal):  # its text would name components
+            return Reply(f"error\n{self._left()}")
+        page = compact_page(self.evidence, self.handles, found.tool.name, found.query, self.budget.tokens)
+        self.answered.append((found, page))
+        return Reply(f"{page}\n{self._left()}", found.tool.name)
+
+    def _answer_readably(self, found: Call | Refusal) -> Reply:
         room = self.budget.characters - _STATUS
         if isinstance(found, Refusal):
             told = f"error: {found.text}"
@@ -113,4 +133,6 @@ class Inquiry:
         return Reply(f"{page}\n[{self._left()}]", found.tool.name)
 
     def _left(self) -> str:
+        if self.handles:
+            return f"= {probability_word(max(self.calls / self.budget.calls, self.share))}"
         return f"{self.calls} of {self.budget.calls} calls made, {self.spent} of {self.budget.cost} spent"

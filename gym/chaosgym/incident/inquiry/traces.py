@@ -13,7 +13,7 @@ from chaosgym.incident.inquiry.figures import moment
 from chaosgym.incident.inquiry.public import Query
 from chaosgym.incident.inquiry.spans import Span
 
-__all__ = ["TraceQuery", "show_traces"]
+__all__ = ["Request", "TraceQuery", "chosen_requests", "show_traces"]
 
 _MAX_DEPTH = 12
 _MAX_ROWS = 24
@@ -34,7 +34,7 @@ class TraceQuery(Query):
 
 
 @dataclass(frozen=True)
-class _Request:
+class Request:
     """One trace: its spans by the span above them."""
 
     root: Span
@@ -46,20 +46,25 @@ class _Request:
         return (self.root.name, *dict.fromkeys(f"{span.component} {span.peer} {span.failure}" for span in self.spans if span.failure))
 
 
-def show_traces(evidence: Evidence, query: TraceQuery) -> list[str]:
-    """For each request a head and its tree; requests of different kinds come before more of the same."""
+def chosen_requests(evidence: Evidence, query: TraceQuery) -> tuple[int, list[Request]]:
+    """How many match, and those to show; requests of different kinds come before more of the same."""
     found = [request for request in _requests(evidence) if query.component is None or _touches(request, query.component)]
     if query.order == "failing":
         found = [request for request in found if any(span.failure for span in request.spans)]
     found.sort(key=lambda r: (query.order == "failing" and not r.root.failure, -r.root.took))
     telling = {request.told(): request for request in reversed(found)}
-    chosen = sorted(found, key=lambda r: telling[r.told()] is not r)[: query.limit]
+    return len(found), sorted(found, key=lambda r: telling[r.told()] is not r)[: query.limit]
+
+
+def show_traces(evidence: Evidence, query: TraceQuery) -> list[str]:
+    """For each request a head and its tree."""
+    count, chosen = chosen_requests(evidence, query)
     what, first = ("failing requests", "") if query.order == "failing" else ("requests", ", the slowest first")
-    head = f"{len(found)} {what} in the incident window, {len(chosen)} of them{first}"
-    return [head, *(row for request in chosen for row in _tree(request, evidence.kinds))] if found else []
+    head = f"{count} {what} in the incident window, {len(chosen)} of them{first}"
+    return [head, *(row for request in chosen for row in _tree(request, evidence.kinds))] if chosen else []
 
 
-def _requests(evidence: Evidence) -> Iterator[_Request]:
+def _requests(evidence: Evidence) -> Iterator[Request]:
     start = (evidence.header.incident.start - evidence.header.baseline.end) / 1e9
     traces: dict[str, dict[str, Span]] = {}
     for span in evidence.spans:
@@ -70,7 +75,7 @@ def _requests(evidence: Evidence) -> Iterator[_Request]:
             below.setdefault(span.parent if span.parent in spans else "", []).append(span)
         for root in below.get("", []):
             if root.seconds >= start:
-                yield _Request(root, _under(root, below), below)
+                yield Request(root, _under(root, below), below)
 
 
 def _under(root: Span, below: Mapping[str, Sequence[Span]]) -> list[Span]:
@@ -80,11 +85,11 @@ def _under(root: Span, below: Mapping[str, Sequence[Span]]) -> list[Span]:
     return found
 
 
-def _touches(request: _Request, component: str) -> bool:
+def _touches(request: Request, component: str) -> bool:
     return any(component in (span.component, span.peer) for span in request.spans)
 
 
-def _tree(request: _Request, kinds: Mapping[str, str]) -> list[str]:
+def _tree(request: Request, kinds: Mapping[str, str]) -> list[str]:
     root = request.root
     rows = list(_rows([root], request.below, kinds, 1))
     more = [f"  ... {len(rows) - _MAX_ROWS} more rows"] if len(rows) > _MAX_ROWS else []
