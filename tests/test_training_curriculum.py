@@ -153,7 +153,7 @@ def _table(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def score(self: _Trainer, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         prompts = [row["prompt"] for row in inputs]
-        made = self._generate(prompts)
+        made = self._generate(prompts)  # pyright: ignore[reportPrivateUsage]
         return {"inputs": inputs, "prompts": prompts, "made": made}
 
     monkeypatch.setattr("trl.trainer.grpo_trainer.GRPOTrainer._generate", generate)
@@ -166,7 +166,7 @@ MIXED = {"good": ("1.0", "0.3"), "easy": ("1.0", "1.0"), "hard": ("0.0", "0.0"),
 @pytest.mark.usefixtures("_table")
 def test_groups_that_teach_nothing_are_replaced_everywhere() -> None:
     trainer = _Trainer(MIXED, oversample=8.0)
-    batch = trainer._generate_and_score_completions([{"prompt": [], "task": ""}] * 8)
+    batch = trainer._generate_and_score_completions([{"prompt": [], "task": ""}] * 8)  # pyright: ignore[reportPrivateUsage]
     names = [row["task"].split()[0] for row in batch["inputs"]]
     assert names == ["good"] * 8
     assert [prompt[0]["content"].split()[0] for prompt in batch["prompts"]] == names
@@ -183,7 +183,7 @@ def test_groups_that_teach_nothing_are_replaced_everywhere() -> None:
 @pytest.mark.parametrize(("oversample", "spare"), [(0.0, 0), (0.5, 2), (2.0, 8)])
 def test_replacement_has_bounds(oversample: float, spare: int) -> None:
     trainer = _Trainer({"easy": ("1.0", "1.0"), "hard": ("0.0", "0.0")}, oversample)
-    batch = trainer._generate_and_score_completions([{"prompt": [], "task": ""}] * 8)
+    batch = trainer._generate_and_score_completions([{"prompt": [], "task": ""}] * 8)  # pyright: ignore[reportPrivateUsage]
     assert (trainer.calls[0], sum(trainer.calls[1:])) == (4, spare)
     assert len(batch["inputs"]) == 8
     assert trainer.logged["zero_variance/share"] == 1.0

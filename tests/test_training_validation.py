@@ -64,7 +64,8 @@ class _Judge:
 def _best(path: Path, model: torch.nn.Linear) -> tuple[Best, _Run]:
     run = _Run(path)
     accelerator, sampling = SimpleNamespace(unwrap_model=lambda model: model), SimpleNamespace(temperature=0.7)
-    trainer = SimpleNamespace(model=model, generation_config=sampling, accelerator=accelerator)
+    pace = {"optimizer": SimpleNamespace(state={"weight": "momentum"}), "lr_scheduler": SimpleNamespace(base_lrs=[1.0, 0.5])}
+    trainer = SimpleNamespace(model=model, generation_config=sampling, accelerator=accelerator, **pace)
     return Best(trainer, cast(Any, _Judge()), cast(Any, run), [], cast(Any, None), every=2), run
 
 
@@ -104,3 +105,17 @@ def test_a_run_that_goes_on_knows_its_best_of_before(tmp_path: Path) -> None:
     again.on_train_end(None, SimpleNamespace(global_step=3), None)
     assert model.weight.item() == 3
     assert run.lines[-1]["validation/best_step"] == 0
+
+
+def test_what_gets_far_worse_goes_back_and_on_more_slowly(tmp_path: Path) -> None:
+    model = torch.nn.Linear(1, 1, bias=False)
+    best, run = _best(tmp_path, model)
+    trainer = best._trainer  # pyright: ignore[reportPrivateUsage]
+    _set(model, 3)
+    best.on_train_begin(None, SimpleNamespace(global_step=0), None)
+    _set(model, 7)
+    best.on_step_end(None, SimpleNamespace(global_step=2), None)
+    assert model.weight.item() == 3
+    assert trainer.lr_scheduler.base_lrs == pytest.approx([0.3, 0.15])
+    assert trainer.optimizer.state == {}
+    assert run.lines[-1]["validation/went_back"] == 1

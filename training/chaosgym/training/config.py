@@ -267,7 +267,7 @@ class Reinforcement(Answering):
     """Steps without any difference in reward, or without a readable answer, after which training stops."""
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.15
     """Share of the episodes that is not trained on: the model that answers these best is the result. 0 takes the last model."""
-    validate_every: Annotated[int, Field(ge=1)] = 30
+    validate_every: Annotated[int, Field(ge=1)] = 15
     """Steps between two looks at them."""
     rollout_megabytes: Annotated[float, Field(ge=0)] = 64
     """Size of rollouts.jsonl, which `chaosgym rescore` reads; when it is full, every second step in it goes. 0 keeps none."""
@@ -288,8 +288,8 @@ class GrpoConfig(Reinforcement):
     """
 
     steps: Annotated[int, Field(ge=1)] = 60
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-5
-    """Of AdamW at its highest; at 1e-4 and more a model that has just learnt to find the component soon loses it."""
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    """Of AdamW at its highest; a model that has just learnt to find components may lose them, and then goes back and on more slowly."""
     generations: Annotated[int, Field(ge=2, le=64)] = 8
     """Answers per incident; they are compared with each other."""
     oversample: Annotated[float, Field(ge=0, le=8)] = 1.0

@@ -34,6 +34,8 @@ _GREEDY = 0.01
 """A temperature at which the likeliest answer is given."""
 _TIE = 0.01
 """Worth of reward beside accuracy: reward may rise by a term that is easily had while fewer answers are right."""
+_FAR, _SLOWER = 0.05, 0.3
+"""By how much worse than the best is a reason to go back to it, and what is left of the learning rate then."""
 
 
 class _Known(Protocol):
@@ -65,7 +67,7 @@ class Best(TrainerCallback):
         self._judge, self._run, self._every = judge, run, every
         self._tasks = [make_task(source, -1_000_000 - number, form) for source in sources for number in range(_RENDERINGS)]
         judge.know(self._tasks)
-        self._worth, self._step, self._asked = float("-inf"), 0, -1
+        self._worth, self._step, self._asked, self._backs = float("-inf"), 0, -1, 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """What the model can do already is the first to beat; a run that goes on has its best of before."""
@@ -84,12 +86,9 @@ class Best(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Ask for the last time, and put the best weights back."""
-        import torch
-
         self._ask(state.global_step)
         if self._step != state.global_step:
-            best = torch.load(self._run.path / _FILE, weights_only=True)
-            _weights(self._trainer).load_state_dict(best["weights"], strict=False)
+            self._restore()
             _log.info("the model of step %d answers kept-out episodes best: it is the one", self._step)
         self._run.log({"step": state.global_step, "validation/best_step": self._step})
         (self._run.path / _FILE).unlink(missing_ok=True)
@@ -106,6 +105,18 @@ class Best(TrainerCallback):
         if (worth := found["accuracy"] + _TIE * found["reward"]) > self._worth:
             self._worth, self._step = worth, step
             self._keep()
+        elif worth < self._worth - _FAR:
+            self._go_back(step)
+
+    def _go_back(self, step: int) -> None:
+        """To the best weights, and on from there in smaller steps: what was lost is not learnt again by the reward that lost it."""
+        self._restore()
+        self._trainer.optimizer.state.clear()  # its momentum leads where we come from
+        schedule = getattr(self._trainer.lr_scheduler, "scheduler", self._trainer.lr_scheduler)
+        schedule.base_lrs = [rate * _SLOWER for rate in schedule.base_lrs]
+        self._backs += 1
+        self._run.log({"step": step, "validation/went_back": self._backs})
+        _log.info("step %d: far worse than step %d, so back to it, with %g of the learning rate", step, self._step, _SLOWER)
 
     def _answers(self) -> list[list[Rollout]]:
         """As they are given in use: the likeliest, and not one at random."""
@@ -115,6 +126,12 @@ class Best(TrainerCallback):
             return self._judge.rollouts(self._trainer, self._tasks, 1)
         finally:
             sampling.temperature = temperature
+
+    def _restore(self) -> None:
+        import torch
+
+        best = torch.load(self._run.path / _FILE, weights_only=True)
+        _weights(self._trainer).load_state_dict(best["weights"], strict=False)
 
     def _keep(self) -> None:
         import torch

@@ -61,11 +61,14 @@ def markdown(report: dict[str, Any]) -> str:
     lines += ["| source | documents | kept | characters | kept | dropped | scrubbed |", "|---|---|---|---|---|---|---|"]
     for name, row in report["sources"].items():
         said = [", ".join(f"{reason}: {count}" for reason, count in row[key].items()) for key in ("dropped", "scrubbed")]
-        lines.append(f"| {name} | {row['documents']} | {row['kept']} | {row['characters']} | {row['kept_characters']} | {' | '.join(said)} |")
+        counts = (str(row[key]) for key in ("documents", "kept", "characters", "kept_characters"))
+        lines.append(f"| {' | '.join((name, *counts, *said))} |")
     for name, row in report["sources"].items():
         for reason, shown in row["examples"].items():
             lines += ["", f"## {name}: {reason}", ""]
-            lines += [f"- `{each['id']}`: {_quoted(each['before'])}" + (f" → `{each['after']}`" if "after" in each else "") for each in shown]
+            for each in shown:
+                after = f" → `{each['after']}`" if "after" in each else ""
+                lines.append(f"- `{each['id']}`: {_quoted(each['before'])}{after}")
     return "\n".join(lines) + "\n"
 
 
