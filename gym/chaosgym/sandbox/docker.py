@@ -85,11 +85,25 @@ class DockerEngine:
 
     def _open(self) -> None:
         _ensure_image(self._client)
-        name = f"net-{secrets.token_hex(5)}"
-        self._network = self._client.networks.create(name, driver="bridge", internal=True, labels=labels(self._run))
+        self._network = self._make_network()
         self._network.reload()
         config = self._network.attrs["IPAM"]["Config"][0]
         self.host = config.get("Gateway") or config["Subnet"].rpartition(".")[0] + ".1"
+
+    def _make_network(self) -> Any:
+        """An engine has addresses for some thirty networks; when those are taken, what dead runs hold of them is given back."""
+        from docker.errors import APIError
+
+        make = functools.partial(self._client.networks.create, driver="bridge", internal=True, labels=labels(self._run))
+        try:
+            return make(f"net-{secrets.token_hex(5)}")
+        except APIError as error:
+            if "address pool" not in str(error):
+                raise
+        from chaosgym.sandbox.leftovers import find_docker, remove
+
+        remove(found for found in find_docker() if not found.alive)
+        return make(f"net-{secrets.token_hex(5)}")
 
     async def add(self, kinds: Sequence[PlaceKind]) -> list[Place]:
         return list(await asyncio.gather(*(self._do(self._add, kind) for kind in kinds)))
