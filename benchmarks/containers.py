@@ -89,13 +89,11 @@ class KubernetesMeter:
     """Reads memory from the kubelet of every node."""
 
     def __init__(self, context: str) -> None:
-        from kubernetes import client, config
+        from kubernetes import client
 
-        if context == "in-cluster":
-            config.load_incluster_config()
-            self._core: Any = client.CoreV1Api()
-        else:
-            self._core = client.CoreV1Api(config.new_client_from_config(context=context))
+        from chaosgym.sandbox.kubernetes_api import make_client
+
+        self._core: Any = client.CoreV1Api(make_client(context))
 
     def usage(self, run: str) -> Usage:
         """Of every pod in the namespaces that carry the label of a run."""

@@ -508,7 +508,7 @@ def container_memory(x: Suspect) -> float:
     """It is rolled out, ends at once, and is started later and later, and nothing else is said of it."""
     back = x.reported(r"Back-off restarting failed container") * x.happened("deployment")
     other = x.reported(r"executable file not found|no such file or directory|liveness probe")
-    return max(x.reported(r"OOMKill|ran out of memory"), 0.9 * back * (1 - other))
+    return max(float(x.happened("OOMKilled")), 0.9 * back * (1 - other))  # of the container, and not of a process that leaks in it
 
 
 _WRITTEN: Mapping[str, Callable[[Suspect], float]] = {

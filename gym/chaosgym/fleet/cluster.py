@@ -26,7 +26,7 @@ from chaosgym.fleet.jobs import (
     service_account,
 )
 from chaosgym.fleet.order import Order
-from chaosgym.sandbox.kubernetes_api import connect, first_line, message
+from chaosgym.sandbox.kubernetes_api import connect, first_line, make_client, message
 
 __all__ = ["Fleets", "Status"]
 
@@ -63,9 +63,9 @@ class Fleets:
         """Raises PrerequisiteError when the cluster does not answer or the namespace is not there."""
         self.namespace = namespace
         self.indexed = has_indexed_jobs(connect(context).version())
-        from kubernetes import client, config
+        from kubernetes import client
 
-        api: Any = client.ApiClient() if context == "in-cluster" else config.new_client_from_config(context=context)
+        api = make_client(context)
         self._core: Any = client.CoreV1Api(api)  # Any: its models make every field optional
         self._batch: Any = client.BatchV1Api(api)
 

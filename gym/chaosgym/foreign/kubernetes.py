@@ -22,7 +22,7 @@ from chaosgym.foreign.host import Found, HostEvent
 from chaosgym.foreign.journal import Entry, Journal
 from chaosgym.foreign.lines import stamped
 from chaosgym.sandbox.base import Capability, ProcessView, Toxic
-from chaosgym.sandbox.kubernetes_api import connect
+from chaosgym.sandbox.kubernetes_api import connect, make_client
 from chaosgym.telemetry.process import gauge_row, sum_row
 from chaosgym.telemetry.store import Row
 
@@ -50,7 +50,7 @@ class KubernetesHost:
         self._context = app.spec.kubernetes.context
         self._components = app.spec.components
         connect(self._context)  # with the remedy where it cannot be reached
-        self._api: Any = _api_client(self._context)
+        self._api: Any = make_client(self._context)
         self._core: Any = client.CoreV1Api(self._api)
         self._apps: Any = client.AppsV1Api(self._api)
         self._selectors: dict[str, str] = {}
@@ -303,15 +303,6 @@ def _unless_gone() -> contextlib.AbstractContextManager[None]:
                 raise
 
     return within()
-
-
-def _api_client(context: str) -> Any:
-    from kubernetes import client, config
-
-    if context != "in-cluster":
-        return config.new_client_from_config(context=context)
-    config.load_incluster_config()
-    return client.ApiClient()
 
 
 def _json(call: Callable[..., Any], *arguments: Any, **named: Any) -> dict[str, Any]:

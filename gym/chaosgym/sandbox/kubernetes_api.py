@@ -6,14 +6,19 @@ Service from 1.20 is one); the calls, the authentication and the errors are the 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import json
+import shutil
+import tempfile
 from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from chaosgym.errors import PrerequisiteError
 
-__all__ = ["Api", "connect", "first_line", "message"]
+__all__ = ["Api", "connect", "first_line", "make_client", "message"]
 
 _SERVER_TIMEOUT, _FIRST_TIMEOUT = 30, 5
 """Seconds; the first question is asked several times, and tells only whether the server answers."""
@@ -22,18 +27,14 @@ _SERVER_TIMEOUT, _FIRST_TIMEOUT = 30, 5
 def connect(context: str) -> Api:
     """The cluster of that context, or the one we run in. Raises PrerequisiteError with the remedy."""
     try:
-        from kubernetes import client, config
+        from kubernetes import config
         from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError
         from yaml import YAMLError
     except ImportError as error:
         raise PrerequisiteError("the Kubernetes client is not installed; run: pip install 'chaosgym[kubernetes]'") from error
     try:
-        if context == "in-cluster":
-            config.load_incluster_config()
-            api = Api(client.ApiClient())
-        else:
-            api = Api(config.new_client_from_config(context=context))
+        api = Api(make_client(context))
         api.version()
     except YAMLError as error:
         raise PrerequisiteError(f"your kubeconfig is no YAML ({' '.join(str(error).split())}); see KUBECONFIG") from error
@@ -46,6 +47,29 @@ def connect(context: str) -> Api:
     except (HTTPError, OSError) as error:
         raise PrerequisiteError(f"the cluster of context {context!r} does not answer ({first_line(error)}); is it up?") from error
     return api
+
+
+def make_client(context: str) -> Any:
+    """The client of the cluster of that context, or of the one we run in. Raises what the client raises for a bad kubeconfig."""
+    from kubernetes import client, config
+
+    if context == "in-cluster":
+        config.load_incluster_config()
+        return client.ApiClient()
+    read: Any = client.Configuration()
+    config.load_kube_config(context=context, client_configuration=read, temp_file_path=_folder())
+    return client.ApiClient(read)
+
+
+@functools.cache
+def _folder() -> str:
+    """Where the client writes certificates and keys of the kubeconfig; signed, so that `chaosgym clean` removes it after a kill."""
+    from chaosgym.sandbox.leftovers import STATE_PREFIX, sign_folder
+
+    folder = tempfile.mkdtemp(prefix=STATE_PREFIX)
+    sign_folder(Path(folder))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _contexts() -> list[str]:
