@@ -12,8 +12,8 @@ from pydantic.fields import FieldInfo
 from typer.testing import CliRunner
 
 from chaosgym.cli.program import make_program
-from chaosgym.training.corpus.config import CorpusConfig
 from chaosgym.training.config import GrpoConfig, PpoConfig, PretrainConfig, SftConfig
+from chaosgym.training.corpus.config import CorpusConfig
 
 __all__ = ["main", "render"]
 

@@ -18,7 +18,8 @@ from pydantic import Field, model_validator
 from chaosgym.document import Strict, read_document
 
 __all__ = [
-    "SIZES", "GrpoConfig", "Lora", "Mix", "NanoShape", "PpoConfig", "PretrainConfig", "Reinforcement", "SftConfig", "Training", "read_config",
+    "SIZES", "GrpoConfig", "Lora", "Mix", "NanoShape", "PpoConfig", "PretrainConfig", "Reinforcement", "SftConfig", "Training",
+    "read_config",
 ]
 
 NANO = "nano"

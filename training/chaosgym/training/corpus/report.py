@@ -61,12 +61,18 @@ def markdown(report: dict[str, Any]) -> str:
     lines += ["| source | documents | kept | characters | kept | dropped | scrubbed |", "|---|---|---|---|---|---|---|"]
     for name, row in report["sources"].items():
         said = [", ".join(f"{reason}: {count}" for reason, count in row[key].items()) for key in ("dropped", "scrubbed")]
-        lines.append(f"| {name} | {row['documents']} | {row['kept']} | {row['characters']} | {row['kept_characters']} | {' | '.join(said)} |")
+        cells = [name, *(str(row[key]) for key in ("documents", "kept", "characters", "kept_characters")), *said]
+        lines.append(f"| {' | '.join(cells)} |")
     for name, row in report["sources"].items():
         for reason, shown in row["examples"].items():
             lines += ["", f"## {name}: {reason}", ""]
-            lines += [f"- `{each['id']}`: {_quoted(each['before'])}" + (f" → `{each['after']}`" if "after" in each else "") for each in shown]
+            lines += [_line(each) for each in shown]
     return "\n".join(lines) + "\n"
+
+
+def _line(example: dict[str, str]) -> str:
+    after = f" → `{example['after']}`" if "after" in example else ""
+    return f"- `{example['id']}`: {_quoted(example['before'])}{after}"
 
 
 def _quoted(text: str) -> str:
