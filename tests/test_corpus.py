@@ -37,9 +37,9 @@ OTHER = (
     "A cache that loses its keys at the same moment sends all readers to the database at once. Spread the times at which entries "
     "expire, or let a single reader refresh an entry while the others are served what is stale."
 )
-GERMAN = 2 * (
+GERMAN = (
     "Der Dienst war nicht erreichbar, weil die Datenbank keine Verbindungen mehr annahm und alle Anfragen warten mussten, "
-    "bis sie scheiterten. "
+    "bis sie nach einer Minute scheiterten und der Benutzer eine Meldung über den Fehler bekam."
 )
 
 
@@ -129,9 +129,10 @@ def test_a_download_that_breaks_off_leaves_nothing(tmp_path: Path, monkeypatch: 
 def episode(folder: Path, split: Any) -> None:
     buffer = TelemetryBuffer()
     buffer.spans.append((1, 4_000_001, "front", "t", "s", None, "GET /", "server", "error", None, None, 503, "Refused", "{}"))
-    spoiled = EpisodeHeader(id=f"e-{split}", status="unscorable", reason="for the test")
-    header = spoiled if split == "spoiled" else EpisodeHeader.model_validate({
+    spoiled = {"status": "unscorable", "reason": "for the test"} if split == "spoiled" else {}
+    header = EpisodeHeader.model_validate({
         "id": f"e-{split}", "baseline": (0, 5), "incident": (5, 9), "entry": "front", "components": [{"name": "front", "kind": "gateway"}],
+        **spoiled,
     })
     truth = Truth(scenario="secret-scenario", app="shop", verdict="healthy", split="train" if split == "spoiled" else split)
     write_episode(folder, header, buffer.tables(), truth)
@@ -155,8 +156,8 @@ def test_episodes_that_are_kept_to_be_judged_on_are_refused(tmp_path: Path, spli
 
 
 def test_what_repeats_or_is_foreign_goes_and_is_counted(tmp_path: Path) -> None:
-    odd = ("too few words", "= - 1 2 " * 40, "same words each time here\n" * 20)
-    source = jsonl(tmp_path / "a.jsonl", PROSE, PROSE, PROSE + " Again.", OTHER, GERMAN, *odd)
+    bad = ("too few words", "= - 1 2 " * 40, "same words each time here\n" * 20)
+    source = jsonl(tmp_path / "a.jsonl", PROSE, PROSE, PROSE + " Again.", OTHER, GERMAN, *bad)
     report = build_corpus(config(tmp_path / "out", source))
     assert list(read_corpus(tmp_path / "out")) == [PROSE, OTHER]
     assert report["sources"]["text"]["dropped"] == {
@@ -206,8 +207,7 @@ def test_secrets_are_scrubbed_and_only_masked_in_the_report(tmp_path: Path, valu
     assert scrub(f"was {value} there").text == f"was <{kind}> there"
     build_corpus(config(tmp_path / "out", jsonl(tmp_path / "a.jsonl", f"{PROSE} We saw {value} there.", f"short {value}", OTHER)))
     reports = [path.read_text(encoding="utf-8") for path in (tmp_path / "out").glob("report.*")]
-    assert len(reports) == 2
-    assert not [text for text in ("".join(read_corpus(tmp_path / "out")), *reports) if value in text]
+    assert all(value not in text for text in ["".join(read_corpus(tmp_path / "out")), *reports])
 
 
 def test_a_value_after_its_name_goes_and_the_name_stays() -> None:
