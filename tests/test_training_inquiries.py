@@ -287,7 +287,7 @@ class TestLine:
         def fail(*arguments: Any, **named: Any) -> None:
             raise RuntimeError("out of memory")
 
-        monkeypatch.setattr("chaosgym.training.inquire.finish", fail)
+        monkeypatch.setattr("chaosgym.training.reinforcement.finish", fail)
         closed: list[InvestigateTools] = []
         monkeypatch.setattr("chaosgym.training.inquire.close", closed.append)
         with pytest.raises(RuntimeError, match="out of memory"):

@@ -19,15 +19,11 @@ from typing import Any
 from chaosgym.agents.prompt import PromptFormat
 from chaosgym.envs.trl import InvestigateTools, close, outcome
 from chaosgym.rewards import WEIGHTS
-from chaosgym.training.callbacks import Clock, FiniteLoss, Metrics
 from chaosgym.training.config import Reinforcement
 from chaosgym.training.inquests import Inquest, draw_inquests, inquest_format, read_inquests, starting_model
 from chaosgym.training.nano import lora_config
-from chaosgym.training.optimizer import Schedule, make_optimizer, make_schedule
-from chaosgym.training.reinforcement import Method
-from chaosgym.training.reward import Variance
+from chaosgym.training.reinforcement import Method, grpo_config, run_to_end
 from chaosgym.training.run import Run
-from chaosgym.training.supervised import finish, trainer_arguments
 from chaosgym.training.validation import divide
 
 __all__ = ["reinforce_inquiries"]
@@ -57,18 +53,7 @@ def _train(
     drawn = draw_inquests(inquests, batches * config.batch_size // config.generations, config.seed + 3)
     ledger = Ledger()
     trainer = _trainer(config, run, model, tokenizer, form, method, ledger, _rows(drawn, form), _factories(inquests, form, opened))
-    variance, finite = Variance(ledger, config.patience, method.within), FiniteLoss()
-    schedule = Schedule(config.steps, config.warmup, config.minutes * 60 if config.minutes else None)
-    for callback in (Metrics(run), Clock(schedule), variance, finite):
-        trainer.add_callback(callback)
-    trainer.optimizer = make_optimizer(trainer.model, config.muon_learning_rate, config.learning_rate, method.value_rate)
-    trainer.lr_scheduler = make_schedule(trainer.optimizer, schedule)
-
-    def check() -> None:
-        variance.check()
-        finite.check()
-
-    return finish(trainer, run, tokenizer, form, schedule, check)
+    return run_to_end(config, run, method, trainer, tokenizer, form, ledger)
 
 
 class Ledger:
@@ -131,24 +116,10 @@ def _trainer(
     rows: list[dict[str, Any]], factories: dict[str, Callable[[], InvestigateTools]],
 ) -> Any:
     from datasets import Dataset
-    from trl.trainer.grpo_config import GRPOConfig
 
-    arguments: dict[str, Any] = {
-        **trainer_arguments(config, run),
-        "num_generations": config.generations,
-        "max_completion_length": config.max_answer or _ROOM[form.rendering],
-        "temperature": config.temperature,
-        "top_k": 0,
-        "beta": config.beta,
-        "loss_type": "dapo",
-        "num_iterations": method.epochs,
-        "chat_template_kwargs": {"enable_thinking": False},
-        "shuffle_dataset": False,
-        "remove_unused_columns": False,
-        **method.arguments,
-    }
+    arguments = grpo_config(config, run, method, config.max_answer or _ROOM[form.rendering])
     trainer = method.trainer(
-        model, ledger, GRPOConfig(**arguments), Dataset.from_list(rows), processing_class=tokenizer, peft_config=lora_config(config.lora),
+        model, ledger, arguments, Dataset.from_list(rows), processing_class=tokenizer, peft_config=lora_config(config.lora),
         environment_factory=factories,
     )
     trainer.generation_config.max_new_tokens = form.max_new_tokens  # of one turn; TRL would let it write on to the end of all

@@ -20,14 +20,14 @@ from chaosgym.training.config import Reinforcement
 from chaosgym.training.curriculum import Curriculum
 from chaosgym.training.nano import load_model, lora_config, prompt_format
 from chaosgym.training.optimizer import Schedule, make_optimizer, make_schedule
-from chaosgym.training.reward import Judge, Variance
+from chaosgym.training.reward import Counted, Judge, Variance
 from chaosgym.training.rollouts import ROLLOUT_FILE, RolloutFile
 from chaosgym.training.run import Run
 from chaosgym.training.supervised import finish, trainer_arguments
 from chaosgym.training.tasks import Source, make_task
 from chaosgym.training.validation import Best, divide
 
-__all__ = ["Method", "reinforce"]
+__all__ = ["Method", "grpo_config", "reinforce", "run_to_end"]
 
 _log = logging.getLogger(__name__)
 
@@ -67,9 +67,17 @@ def reinforce(config: Reinforcement, run: Run, sources: Sequence[Source], method
     judge.kept = _kept(config, run, trainer)
     trainer.ask(curriculum, judge, method.oversample)
     trainer.train_dataset = _placeholders(-(-config.steps // method.epochs) * config.batch_size // config.generations)
-    variance, finite = Variance(judge, config.patience, method.within), FiniteLoss()
+    trainer.add_callback(curriculum)
+    return run_to_end(config, run, method, trainer, tokenizer, form, judge, *_best(config, run, judge, kept_out, form, trainer))
+
+
+def run_to_end(
+    config: Reinforcement, run: Run, method: Method, trainer: Any, tokenizer: Any, form: PromptFormat, counted: Counted, *last: Any
+) -> dict[str, Any]:
+    """Give a trainer that has its data what all get, and `last` as its last callbacks; train, and return the summary."""
+    variance, finite = Variance(counted, config.patience, method.within), FiniteLoss()
     schedule = Schedule(config.steps, config.warmup, config.minutes * 60 if config.minutes else None)
-    for callback in (curriculum, Metrics(run), Clock(schedule), variance, finite, *_best(config, run, judge, kept_out, form, trainer)):
+    for callback in (Metrics(run), Clock(schedule), variance, finite, *last):
         trainer.add_callback(callback)
     trainer.optimizer = make_optimizer(trainer.model, config.muon_learning_rate, config.learning_rate, method.value_rate)
     trainer.lr_scheduler = make_schedule(trainer.optimizer, schedule)
@@ -98,12 +106,26 @@ def _trainer(
     config: Reinforcement, run: Run, model: Any, tokenizer: Any, judge: Judge, form: PromptFormat, method: Method
 ) -> Any:
     """A trainer that has no data yet."""
+    kind = method.sharing if _shared(config, model) else method.trainer
+    trainer = kind(
+        model, judge, grpo_config(config, run, method, form.max_new_tokens), _placeholders(1), processing_class=tokenizer,
+        peft_config=lora_config(config.lora),
+    )  # fmt: skip
+    if trainer.ref_model is not None and (Path(config.model) / "adapter_config.json").is_file():
+        # TRL loads it by name, and a model with adapters merged into it bears that of its base.
+        trainer.ref_model.load_state_dict(model.state_dict(), strict=False)
+    method.prepare(trainer)
+    return trainer
+
+
+def grpo_config(config: Reinforcement, run: Run, method: Method, longest: int) -> Any:
+    """What TRL is told; `longest`: tokens of an answer."""
     from trl.trainer.grpo_config import GRPOConfig
 
     arguments: dict[str, Any] = {
         **trainer_arguments(config, run),
         "num_generations": config.generations,
-        "max_completion_length": form.max_new_tokens,
+        "max_completion_length": longest,
         "temperature": config.temperature,
         "top_k": 0,
         "beta": config.beta,
@@ -114,15 +136,7 @@ def _trainer(
         "remove_unused_columns": False,
         **method.arguments,
     }
-    kind = method.sharing if _shared(config, model) else method.trainer
-    trainer = kind(
-        model, judge, GRPOConfig(**arguments), _placeholders(1), processing_class=tokenizer, peft_config=lora_config(config.lora)
-    )
-    if trainer.ref_model is not None and (Path(config.model) / "adapter_config.json").is_file():
-        # TRL loads it by name, and a model with adapters merged into it bears that of its base.
-        trainer.ref_model.load_state_dict(model.state_dict(), strict=False)
-    method.prepare(trainer)
-    return trainer
+    return GRPOConfig(**arguments)
 
 
 def _shared(config: Reinforcement, model: Any) -> bool:

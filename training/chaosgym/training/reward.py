@@ -17,7 +17,7 @@ from chaosgym.training.callbacks import Guard
 from chaosgym.training.rollouts import Rollout, RolloutFile
 from chaosgym.training.tasks import Task
 
-__all__ = ["Judge", "Variance"]
+__all__ = ["Counted", "Judge", "Variance"]
 
 _MASTERED = 0.9
 """Mean reward from which answers that are all alike are all right."""

@@ -60,7 +60,7 @@ def _draw(identity: str) -> float:
 
 
 class Best(TrainerCallback):
-    """Asks the model about the kept-out episodes now and then, and hands over the weights that answered best."""
+    """Asks the model about the kept-out episodes now and then, goes back where it got far worse, and hands over the best weights."""
 
     def __init__(self, trainer: Any, judge: Judge, run: Run, sources: Sequence[Source], form: PromptFormat, every: int) -> None:
         self._trainer = trainer
