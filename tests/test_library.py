@@ -212,3 +212,10 @@ def test_scenarios_are_found_by_tag() -> None:
     assert all("basics" in scenario.metadata.tags for scenario in basics)
     with pytest.raises(InputError, match=r"no scenario matches 'tag:nothing': the library's tags are .*basics"):
         find_scenarios("tag:nothing")
+
+
+def test_scenarios_are_found_by_split() -> None:
+    assert {scenario.spec.app for scenario in find_scenarios("split:apps")} == {"chat", "generated-7"}
+    assert sum(len(find_scenarios(f"split:{split}")) for split in ("train", "apps", "faults")) == len(find_scenarios("*"))
+    with pytest.raises(InputError, match=r"no scenario matches 'split:none': the library's splits are apps, faults, train"):
+        find_scenarios("split:none")

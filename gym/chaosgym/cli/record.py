@@ -31,7 +31,7 @@ def record(
     out: Annotated[
         str, typer.Option(metavar="FOLDER|URL", help="Where the episodes go, as s3://bucket/episodes; those that are there are kept.")
     ],
-    scenarios: Annotated[str, typer.Option(metavar="GLOB", help="Names of shipped scenarios or YAML files.")] = "*",
+    scenarios: Annotated[str, typer.Option(metavar="GLOB", help="Names of shipped scenarios, tag:NAME, split:NAME, or YAML files.")] = "*",
     app: Annotated[str | None, typer.Option(help="A YAML file to stand in for the application that they name.")] = None,
     episodes: Annotated[int, typer.Option(min=1, help="How many, the scenarios in turn.")] = 28,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Sandboxes side by side.")] = 2,

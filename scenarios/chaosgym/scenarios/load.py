@@ -123,9 +123,9 @@ def _pick(what: str, name: str, files: dict[str, Path], listing: str) -> Path:
 def find_scenarios(pattern: str | Iterable[str]) -> list[Scenario]:
     """Scenarios that a glob (or each of several, or of a comma-separated list) matches, sorted by name.
 
-    A pattern that ends in `.yaml` or `.yml` matches files (`**` included), `tag:basics` what carries that tag, any
-    other one the names (`process-*`) and places (`process/*`) of the library. InputError when one matches nothing, or when
-    two files carry the same name.
+    A pattern that ends in `.yaml` or `.yml` matches files (`**` included), `tag:basics` what carries that tag,
+    `split:apps` what is of that split, any other one the names (`process-*`) and places (`process/*`) of the library.
+    InputError when one matches nothing, or when two files carry the same name.
     """
     patterns = pattern.split(",") if isinstance(pattern, str) else list(pattern)
     paths = {path.resolve(): path for one in patterns for path in _match(one.strip())}
@@ -139,14 +139,19 @@ def find_scenarios(pattern: str | Iterable[str]) -> list[Scenario]:
     return [found[name][1] for name in sorted(found)]
 
 
+def _marks(scenario: Scenario, kind: str) -> tuple[str, ...]:
+    return (scenario.metadata.split,) if kind == "split" else tuple(scenario.metadata.tags)
+
+
 def _match(pattern: str) -> list[Path]:
     if pattern.endswith(_SUFFIXES):
         paths = [Path(name) for name in sorted(glob_files(pattern, recursive=True))]
         where = "no file matches; quote the pattern so that the shell leaves it alone"
-    elif pattern.startswith("tag:"):
-        tagged = {path: _shipped_scenario(path).metadata.tags for path in _scenario_files().values()}
-        paths = [path for path, tags in tagged.items() if pattern.removeprefix("tag:") in tags]
-        where = f"the library's tags are {', '.join(sorted({tag for tags in tagged.values() for tag in tags}))}"
+    elif pattern.startswith(("tag:", "split:")):
+        kind, _, wanted = pattern.partition(":")
+        marks = {path: _marks(_shipped_scenario(path), kind) for path in _scenario_files().values()}
+        paths = [path for path, own in marks.items() if wanted in own]
+        where = f"the library's {kind}s are {', '.join(sorted({mark for own in marks.values() for mark in own}))}"
     else:
         paths = [p for n, p in _scenario_files().items() if fnmatchcase(n, pattern) or fnmatchcase(f"{p.parent.name}/{p.stem}", pattern)]
         where = f"the library has {', '.join(_scenario_files())}{did_you_mean(pattern, _scenario_files())}"
