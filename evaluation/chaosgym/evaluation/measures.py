@@ -3,13 +3,14 @@
     accuracy         all episodes: the right fault at the right component, or healthy where nothing is broken
     verdict          all: fault or healthy, as it was
     component@k      broken ones: the culprit is among the first k named, likewise fault@k and both@k
+    family@1         broken ones: the culprit is named first, with a fault of the right family
     false_alarm      healthy ones said to be broken
     missed           broken ones said to be healthy
     hallucination    all: a component is named that is not there
     invalid          all: the answer cannot be read
     reward           all: the mean reward
 
-Latencies are percentiles, without intervals.
+Latencies are percentiles and the calibration error is a sum over bins, both without intervals.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ MEASURES: Mapping[str, Kind] = {
     "component@3": Kind(_broken, lambda r: r.component3, 1),
     "fault@1": Kind(_broken, lambda r: r.fault1, 1),
     "fault@3": Kind(_broken, lambda r: r.fault3, 1),
+    "family@1": Kind(_broken, lambda r: r.family1, 1),
     "both@1": Kind(_broken, lambda r: r.both1, 1),
     "both@3": Kind(_broken, lambda r: r.both3, 1),
     "verdict": Kind(_all, lambda r: r.valid and r.said == r.verdict, 1),

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from chaosgym.document import Strict
 from chaosgym.errors import InfrastructureError, InputError
 from chaosgym.evaluation.asking import asking_summary, by_budget
+from chaosgym.evaluation.calibration import calibration_error
 from chaosgym.evaluation.ceiling import best_shortcuts
 from chaosgym.evaluation.measures import by_label, latency, summarise
 from chaosgym.evaluation.page import render_page
@@ -131,7 +132,8 @@ class EvaluationResult(Strict):
 
 def _summary(rows: Sequence[Row]) -> dict[str, Any]:
     p50, p95 = latency(rows)
-    return {**{name: m.to_json() for name, m in summarise(rows).items()}, "latency_s": {"p50": p50, "p95": p95}}
+    measures = {name: m.to_json() for name, m in summarise(rows).items()}
+    return {**measures, "calibration_error": calibration_error(rows), "latency_s": {"p50": p50, "p95": p95}}
 
 
 def read_result(path: Path | str) -> EvaluationResult:

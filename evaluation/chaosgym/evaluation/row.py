@@ -77,6 +77,27 @@ class Row(Strict):
         return self.said is not None and not self.hallucinated
 
     @property
+    def family1(self) -> bool:
+        """Healthy and said so; or the culprits come first, each with a fault of its family."""
+        true = {(cause.component, _family(cause.fault)) for cause in self.causes}
+        first = {(cause.component, _family(cause.fault)) for cause in self.named[: len(self.causes)]}
+        return self.both1 if not true else self.valid and true <= first
+
+    @property
+    def certainty(self) -> tuple[float, bool] | None:
+        """How probable it calls its first cause, and whether that is one; None for an answer that cannot be read.
+
+        A healthy verdict states no probability: it is taken as certain.
+        """
+        diagnosis = parse_diagnosis(self.answer) if self.valid else None
+        if diagnosis is None:
+            return None
+        if diagnosis.verdict == "healthy":
+            return 1.0, self.verdict == "healthy"
+        first = diagnosis.ranked()[0]
+        return first.probability, Pair(first.component, first.fault) in self.causes
+
+    @property
     def truth_label(self) -> str:
         """The first true fault, or healthy."""
         return self.causes[0].fault if self.causes else HEALTHY
@@ -88,6 +109,10 @@ class Row(Strict):
             return INVALID
         label = self.named[0].fault if self.named else HEALTHY
         return label if label == HEALTHY or find(label) is not None else OTHER
+
+
+def _family(fault: str) -> str:
+    return fault.partition(".")[0]
 
 
 def make_row(agent: str, episode: str, truth: Truth, components: Collection[str], answer: str, seconds: float) -> Row:

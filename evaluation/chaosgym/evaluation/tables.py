@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from chaosgym.agents.shortcuts import SHORTCUTS
 from chaosgym.evaluation.asking import by_budget, mean_of
+from chaosgym.evaluation.calibration import calibration_error
 from chaosgym.evaluation.ceiling import best_shortcuts
 from chaosgym.evaluation.measures import Measure, by_label, latency, measure, summarise
 from chaosgym.evaluation.row import Row
@@ -98,6 +99,7 @@ def _headline(rows: Sequence[Row]) -> list[str]:
 def detail_table(name: str, rows: Sequence[Row]) -> Table:
     """All measures of one agent with both intervals."""
     lines = tuple((title, _number(m.value), _span(m.interval), _span(m.clustered), str(m.n)) for title, m in summarise(rows).items())
+    lines += (("calibration error", _number(calibration_error(rows)), NONE, NONE, str(len(rows))),)
     note = "95 %: on these scenarios with other seeds. By scenario: on other scenarios like these; - where they do not differ."
     return Table(f"All measures of {name}", ("measure", "value", "95 %", "95 % by scenario", "episodes"), lines, note)
 
