@@ -55,6 +55,14 @@ def test_what_is_right_half_of_the_time_is_asked_most_and_the_rest_stays_in_play
     assert min(asked["crash0"], asked["crash2"]) > 0.03 * 400  # a fifth of all, drawn evenly, is 5 % each
 
 
+def test_without_a_look_at_the_rates_all_are_asked_alike() -> None:
+    curriculum = Curriculum(SOURCES, FORM, 0, evenly=1.0)
+    for number, rate in enumerate((0.0, 0.5, 1.0, 0.9)):
+        curriculum.saw(SOURCES[number], rate)
+    asked = Counter(task.source.id for task in curriculum.draw(1200) if task.source.label == "crash")
+    assert max(asked.values()) < 1.5 * min(asked.values())
+
+
 def test_what_is_asked_follows_the_model_as_it_improves() -> None:
     curriculum = Curriculum(SOURCES, FORM, 0)
     for hard, easy in ((0, 1), (2, 1)):

@@ -112,6 +112,15 @@ def test_the_judge_scores_by_task_and_logs_every_term(sources: list[Source]) -> 
     assert judge.unreadable["process.crash"] == 1
 
 
+def test_a_sparse_reward_pays_nothing_for_half_an_answer(sources: list[Source]) -> None:
+    task = make_task(sources[0], 1, COMPACT)
+    right, half = right_answer(task, COMPACT, 0.9), right_answer(task, COMPACT, 0.9).replace("process.crash", "process.hang")
+    shaped, sparse = Judge(COMPACT), Judge(COMPACT, sparse=True)
+    assert [sparse.rollout(text, task).reward for text in (right, half)] == [1.0, 0.0]
+    assert 0.5 < (shaped.rollout(half, task).reward or 0) < shaped.solved
+    assert sparse.rollout(half, task).terms == shaped.rollout(half, task).terms
+
+
 def test_an_invisible_fault_has_no_reward(sources: list[Source]) -> None:
     truth = sources[0].truth.model_copy(update={"visible": False})
     task = make_task(Source("e9", sources[0].findings, truth), 0, COMPACT)

@@ -261,6 +261,10 @@ class Reinforcement(Answering):
     """Longest answer in tokens; what the model's folder says when not given. Of an investigation all of it, pages included."""
     pool: Annotated[int, Field(ge=0)] = 192
     """Incidents tried before training, so that it begins with those that are neither too easy nor too hard; 0 learns on the way."""
+    evenly: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Share of incidents drawn without a look at how often they were answered rightly; 1 turns the curriculum off."""
+    reward: Literal["shaped", "sparse"] = "shaped"
+    """The score of evaluation with all its terms, or 1 for the right fault at the right component and else nothing."""
     shared_prefix: bool | None = None
     """Compute a prompt once for all its answers; by default where the model attends to all before it, on a CPU."""
     patience: Annotated[int, Field(ge=1)] = 20

@@ -26,8 +26,6 @@ from chaosgym.training.tasks import Source, Task, make_task
 
 __all__ = ["Curriculum"]
 
-_EVENLY = 0.2
-"""Share of the questions that are drawn without a look at the rates."""
 _MEMORY = 0.7
 """How much of a rate stays when the next group of answers comes in."""
 _UNKNOWN = 0.5
@@ -40,9 +38,9 @@ _EASY, _HARD = 0.9, 0.1
 class Curriculum(TrainerCallback, ExportableState):
     """Draws tasks by how often their episodes were answered rightly, and is saved with each checkpoint."""
 
-    def __init__(self, sources: Sequence[Source], form: PromptFormat, seed: int, process: int = 0) -> None:
-        """`process` numbers one of several that each ask their own."""
-        self._form, self._seed, self._process = form, seed, process
+    def __init__(self, sources: Sequence[Source], form: PromptFormat, seed: int, process: int = 0, evenly: float = 0.2) -> None:
+        """`process` numbers one of several that each ask their own; `evenly`: share of questions drawn without a look at the rates."""
+        self._form, self._seed, self._process, self._evenly = form, seed, process, evenly
         self._by_label: dict[str, list[Source]] = {}
         for source in sources:
             self._by_label.setdefault(source.label, []).append(source)
@@ -82,7 +80,7 @@ class Curriculum(TrainerCallback, ExportableState):
     def _draw(self, number: int) -> Task:
         rng = random.Random(f"question {self._seed} {self._process} {number}")
         group = self._by_label[self._label(number)]
-        source = rng.choice(group) if rng.random() < _EVENLY else rng.choices(group, [self.weight(source) for source in group])[0]
+        source = rng.choice(group) if rng.random() < self._evenly else rng.choices(group, [self.weight(source) for source in group])[0]
         return make_task(source, (self._seed * 1_009 + self._process) * 1_000_003 + number, self._form)
 
     def _label(self, number: int) -> str:

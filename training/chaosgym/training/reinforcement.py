@@ -59,9 +59,9 @@ def reinforce(config: Reinforcement, run: Run, sources: Sequence[Source], method
     form = _form(config)
     sources, kept_out = divide(sources, config.validation)
     model, tokenizer = load_model(config.model)
-    judge = Judge(form)
+    judge = Judge(form, sparse=config.reward == "sparse")
     trainer = _trainer(config, run, model, tokenizer, judge, form, method)
-    curriculum = Curriculum(sources, form, config.seed + 3, trainer.accelerator.process_index)
+    curriculum = Curriculum(sources, form, config.seed + 3, trainer.accelerator.process_index, config.evenly)
     if not run.checkpoint():  # else what was learnt then and since is in it
         _try(trainer, judge, config, run, sources, form, curriculum)
     judge.kept = _kept(config, run, trainer)
@@ -170,7 +170,7 @@ def _try(
     trainer: Any, judge: Judge, config: Reinforcement, run: Run, sources: Sequence[Source], form: PromptFormat, curriculum: Curriculum
 ) -> None:
     """Let the model answer a pool of incidents, so that the curriculum begins with an idea of what is easy and what is hard."""
-    if not config.pool:
+    if not config.pool or config.evenly == 1:
         return
     tasks = [make_task(source, -1 - number, form) for number, source in enumerate(_spread(sources, config))]
     answers = judge.rollouts(trainer, tasks, config.generations)

@@ -32,8 +32,9 @@ class Judge:
     solved = 0.9
     """A reward above this names component and fault rightly."""
 
-    def __init__(self, form: PromptFormat) -> None:
-        self._form = form
+    def __init__(self, form: PromptFormat, *, sparse: bool = False) -> None:
+        """With `sparse` an answer earns 1 when component and fault are right, and nothing else."""
+        self._form, self._sparse = form, sparse
         self._tasks: dict[str, Task] = {}
         self.unreadable: Counter[str] = Counter()
         """Answers without a readable diagnosis since the last reset, by scenario."""
@@ -72,7 +73,8 @@ class Judge:
         """Score one answer."""
         answer = self._form.read(text, task.incident)
         result = score(answer, task.source.truth, task.incident.components)
-        return Rollout(step, task.source.id, task.seed, text, answer, result.total, result.terms)
+        reward = float(result.total > self.solved) if self._sparse and result.total is not None else result.total
+        return Rollout(step, task.source.id, task.seed, text, answer, reward, result.terms)
 
     def _count(self, rollouts: Sequence[Rollout], keys: Sequence[str]) -> None:
         for rollout, key in zip(rollouts, keys, strict=True):
