@@ -1,0 +1,170 @@
+"""Every figure of docs/results.md: what each stage of training adds, over several seeds.
+
+    python benchmarks/results.py [--out runs/results] [--seeds 3] [--jobs 2] [--backend docker] [--only STEP,...] [--tables]
+
+    record ──> base ──> sft ──┬──> +sft (as much again: the control)      each ──> eval on held-out ──> docs/results.json
+                              ├──> +distill (the rules agent teaches)                                   docs/results.md
+                              ├──> +grpo, without curriculum, with a sparse reward
+                              └──> +ppo
+
+Every step is a command of chaosgym with a configuration under OUT/configs, each in a process of its own with an equal share of
+the cores, and its log under OUT/logs. Run it again and it goes on where it was. `--tables` only writes the tables of what is there.
+The base and the recordings are made once; a seed draws what is asked in which order, handles, and answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from results_tables import write_tables
+
+HEALTHY = "healthy-steady,healthy-ledger,healthy-media"
+TRAIN, HELD_OUT = "episodes/train", "episodes/held-out"
+RECORDINGS: dict[str, list[str]] = {
+    "record-train": ["--scenarios", "split:train", "--episodes", "870", "--out", TRAIN],
+    "record-train-healthy": ["--scenarios", HEALTHY, "--seed", "5000", "--episodes", "96", "--out", TRAIN],
+    "record-apps": ["--scenarios", "split:apps", "--episodes", "180", "--out", HELD_OUT],
+    "record-seeds": ["--scenarios", "split:train", "--split", "seeds", "--episodes", "174", "--out", HELD_OUT],
+    "record-seeds-healthy": ["--scenarios", HEALTHY, "--split", "seeds", "--seed", "5000", "--episodes", "24", "--out", HELD_OUT],
+    "record-faults": ["--scenarios", "split:faults", "--episodes", "120", "--out", HELD_OUT],
+}
+BACKEND = ["--scenarios", "split:train", "--split", "backend", "--seed", "7000", "--episodes", "87", "--workers", "2", "--out", HELD_OUT]
+CORPUS = {"sources": [{"kind": "episodes", "path": TRAIN}], "out": "corpus"}
+BASE = {"episodes": [TRAIN], "steps": 300, "corpus": "corpus", "mix": {"reports": 0.8, "corpus": 0.1, "skills": 0.1}}
+SFT = {"episodes": [TRAIN], "steps": 150}
+REINFORCED = {"episodes": [TRAIN], "validate_every": 50}
+STAGES: dict[str, tuple[str, dict[str, Any]]] = {
+    "sft+sft": ("sft", {"episodes": [TRAIN], "steps": 250}),
+    "sft+distill": ("distill", {"episodes": [TRAIN], "steps": 250, "teacher": "rules", "answers": 1}),
+    "sft+grpo": ("grpo", {**REINFORCED, "steps": 250}),
+    "sft+ppo": ("ppo", {**REINFORCED, "steps": 500}),
+    "sft+grpo-evenly": ("grpo", {**REINFORCED, "steps": 250, "evenly": 1.0, "oversample": 0.0}),
+    "sft+grpo-sparse": ("grpo", {**REINFORCED, "steps": 250, "reward": "sparse"}),
+}
+"""What follows SFT, each from the same model, in the order in which it is run: (command, configuration)."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command."""
+
+    name: str
+    command: list[str]
+    done: Path
+    """Exists when it has ended well."""
+    needs: tuple[str, ...] = ()
+    alone: bool = False
+    """Uses all cores by itself."""
+    config: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Written to configs/NAME.yaml first."""
+
+
+def plan(out: Path, seeds: int, backend: str | None) -> Iterator[Step]:
+    """All steps, in the order in which they are begun where they can be."""
+    names = list(RECORDINGS)
+    for number, (name, arguments) in enumerate(RECORDINGS.items()):
+        command = ["record", *arguments, "--workers", str(2 * (os.cpu_count() or 1))]
+        yield Step(name, command, out / f"logs/{name}.done", tuple(names[:number]), alone=True)
+    if backend:
+        names.append("record-backend")
+        command = ["record", *BACKEND, "--sandbox", backend]
+        yield Step("record-backend", command, out / "logs/record-backend.done", tuple(names[:-1]), alone=True)
+    yield Step("corpus", ["corpus", "build"], out / "corpus/report.json", ("record-train-healthy",), config=CORPUS)
+    yield trained(out, "base", "pretrain", BASE, "corpus")
+    yield judged(out, "base", names)
+    for seed in range(seeds):
+        yield trained(out, f"sft-{seed}", "sft", {**SFT, "model": "base/model", "seed": seed}, "base")
+        yield judged(out, f"sft-{seed}", names)
+        for stage, (kind, config) in STAGES.items():
+            yield trained(out, f"{stage}-{seed}", kind, {**config, "model": f"sft-{seed}/model", "seed": seed}, f"sft-{seed}")
+            yield judged(out, f"{stage}-{seed}", names)
+
+
+def trained(out: Path, name: str, kind: str, config: dict[str, Any], after: str) -> Step:
+    """A command of `chaosgym train`."""
+    return Step(name, ["train", kind], out / name / "summary.json", (after,), config={**config, "out": name})
+
+
+def judged(out: Path, name: str, recordings: Sequence[str]) -> Step:
+    """All that is held out, in one evaluation."""
+    command = ["eval", f"slm:{name}/model", "--episodes", HELD_OUT, "--train", TRAIN, "--out", f"eval/{name}"]
+    return Step(f"eval-{name}", command, out / "eval" / name / "result.json", (name, *recordings))
+
+
+def run_all(out: Path, steps: Sequence[Step], jobs: int) -> list[str]:
+    """Run what is missing, `jobs` at a time; return the names of steps that failed."""
+    ended = {step.name for step in steps if step.done.exists()}
+    waiting = [step for step in steps if step.name not in ended]
+    failed: list[str] = []
+    running: dict[Future[int], Step] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        while waiting or running:
+            ready = [step for step in waiting if set(step.needs) <= ended]
+            for step in ready:
+                if len(running) >= jobs or any(r.alone for r in running.values()) or (step.alone and running):
+                    break
+                waiting.remove(step)
+                running[pool.submit(run_step, out, step, 1 if step.alone else jobs)] = step
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                step = running.pop(future)
+                (failed.append if future.result() else ended.add)(step.name)
+    return failed + [f"{step.name} (not begun)" for step in waiting]
+
+
+def run_step(out: Path, step: Step, jobs: int) -> int:
+    """Run one command in `out`; its exit status."""
+    for folder in ("configs", "logs", "eval"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "chaosgym.cli", *step.command]
+    if step.config:
+        path = out / "configs" / f"{step.name}.yaml"
+        path.write_text(json.dumps(step.config, indent=1) + "\n", encoding="utf-8")  # JSON is YAML
+        command += ["--config", f"configs/{path.name}"]
+        command += ["--resume"] if (out / step.name / "config.json").is_file() else []
+    began = time.monotonic()
+    print(f"{step.name}: chaosgym {' '.join(command[3:])}", flush=True)
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    with (out / "logs" / f"{step.name}.log").open("a", encoding="utf-8") as log:
+        code = subprocess.run(command, cwd=out, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": threads}).returncode
+    print(f"{step.name}: {'done' if not code else f'failed with {code}'} in {time.monotonic() - began:.0f} s", flush=True)
+    if not code and step.done.suffix == ".done":
+        step.done.touch()
+    return code
+
+
+def main() -> None:
+    """Read the command line, run, write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/results"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--backend", choices=("docker", "kubernetes"), help="record a split of it too")
+    parser.add_argument("--only", default="", help="steps, comma-separated; all when not given")
+    parser.add_argument("--tables", action="store_true", help="run nothing")
+    args = parser.parse_args()
+    root = Path(__file__).parents[1]
+    args.out.mkdir(parents=True, exist_ok=True)
+    steps = list(plan(args.out, args.seeds, args.backend))
+    failed: list[str] = []
+    if not args.tables:
+        wanted = set(filter(None, args.only.split(",")))
+        failed = run_all(args.out, [s for s in steps if not wanted or s.name in wanted or s.done.exists()], args.jobs)
+    write_tables(args.out, ["sft", *STAGES], args.seeds, root / "docs")
+    if failed:
+        sys.exit(f"error: {', '.join(failed)}; the logs are in {args.out / 'logs'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""The tables of benchmarks/results.py, from the evaluations that it has made so far.
+
+A mean is over all seeds and episodes of a split; its interval draws scenarios again (paired bootstrap, 95 %), so it is about other
+scenarios like these. A difference is between two stages of the same seed on the same episode.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from chaosgym.evaluation import EvaluationResult, read_result
+from chaosgym.evaluation.calibration import calibration_error
+from chaosgym.evaluation.measures import MEASURES, latency
+from chaosgym.evaluation.row import Row
+from chaosgym.evaluation.statistics import paired_bootstrap
+
+SPLITS = {"seeds": "accuracy", "apps": "accuracy", "backend": "accuracy", "faults": "family@1"}
+"""What is asked of each split: of faults that training never showed, component and family."""
+WHOLE = ("hallucination", "false_alarm", "missed")
+START = "sft"
+
+
+def write_tables(out: Path, stages: Sequence[str], seeds: int, docs: Path) -> None:
+    """Write docs/results.json, and the tables between the marks of docs/results.md."""
+    found = {stage: _read(out, stage, seeds) for stage in stages}
+    found = {"pretrain": _read(out, "base", None), **found}
+    found = {stage: results for stage, results in found.items() if results}
+    if not found:
+        return
+    summary = _summary(out, found)
+    _write(docs / "results.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    page = docs / "results.md"
+    text = page.read_text(encoding="utf-8") if page.is_file() else "<!-- stages -->\n<!-- end -->\n<!-- differences -->\n<!-- end -->\n"
+    for mark, table in {"stages": _stages(summary), "differences": _differences(summary)}.items():
+        text = re.sub(rf"(<!-- {mark} -->\n).*?(<!-- end -->)", lambda m, t=table: f"{m[1]}{t}\n{m[2]}", text, flags=re.DOTALL)
+    _write(page, text)
+
+
+def _read(out: Path, stage: str, seeds: int | None) -> dict[int, EvaluationResult]:
+    paths = {0: out / "eval" / stage} if seeds is None else {seed: out / "eval" / f"{stage}-{seed}" for seed in range(seeds)}
+    return {seed: read_result(path) for seed, path in paths.items() if (path / "result.json").is_file()}
+
+
+def _summary(out: Path, found: Mapping[str, Mapping[int, EvaluationResult]]) -> dict[str, Any]:
+    first = next(iter(next(iter(found.values())).values()))
+    rails = {name: {0: rows} for name, rows in first.rails.items() if name in ("oracle", "rules", "majority", "null")}
+    models = {stage: {seed: result.rows for seed, result in results.items()} for stage, results in found.items()}
+    counted = {split: sum(row.split == split for row in first.rows) for split in SPLITS}
+    return {
+        "schema_version": 1,
+        "made": datetime.now(UTC).date().isoformat(),
+        "command": "python benchmarks/results.py",
+        "revision": first.provenance.model_dump(mode="json").get("revision"),
+        "episodes": {split: count for split, count in counted.items() if count},
+        "stages": {name: {**_figures(rows), "training": _trained(out, name, rows)} for name, rows in models.items()},
+        "rails": {name: _figures(rows) for name, rows in rails.items()},
+        "differences": {
+            f"{stage} - {START}": _difference(models[START], rows)
+            for stage, rows in models.items() if START in models and stage not in (START, "pretrain")
+        },
+        "beside_rules": {stage: _difference(dict.fromkeys(rows, rails["rules"][0]), rows) for stage, rows in models.items()},
+    }  # fmt: skip
+
+
+def _trained(out: Path, stage: str, seeds: Iterable[int]) -> dict[str, Any]:
+    """Steps and seconds of each seed."""
+    folders = [out / ("base" if stage == "pretrain" else f"{stage}-{seed}") for seed in seeds]
+    read = [json.loads((folder / "summary.json").read_text(encoding="utf-8")) for folder in folders]
+    return {name: [summary[name] for summary in read] for name in ("steps", "seconds", "tokens")}
+
+
+def _figures(rows: Mapping[int, Sequence[Row]]) -> dict[str, Any]:
+    every = [row for of in rows.values() for row in of]
+    return {
+        **{split: _mean(rows, name, lambda row, split=split: row.split == split) for split, name in SPLITS.items()},
+        **{name: _mean(rows, name, lambda row: True) for name in WHOLE},
+        "calibration_error": calibration_error(every),
+        "latency_p95_s": round(latency(every)[1], 5),
+    }
+
+
+def _mean(rows: Mapping[int, Sequence[Row]], name: str, chosen: Callable[[Row], bool]) -> dict[str, Any] | None:
+    kind = MEASURES[name]
+    of = {seed: [row for row in own if chosen(row) and kind.of(row)] for seed, own in rows.items()}
+    values = [float(kind.value(row)) for own in of.values() for row in own]
+    if not values:
+        return None
+    interval = paired_bootstrap(values, [row.scenario for own in of.values() for row in own])
+    each = [round(sum(float(kind.value(row)) for row in own) / len(own), 4) for own in of.values()]
+    return {"value": round(sum(values) / len(values), 4), "ci95": _ends(interval), "seeds": each, "episodes": len(values) // len(of)}
+
+
+def _difference(a: Mapping[int, Sequence[Row]], b: Mapping[int, Sequence[Row]]) -> dict[str, Any]:
+    """B minus A on each split, pair by pair, over the seeds that both have."""
+    shared = sorted(a.keys() & b.keys())
+    pairs = [(seed, x, y) for seed in shared for x, y in zip(_sorted(a[seed]), _sorted(b[seed]), strict=True)]
+    found: dict[str, Any] = {}
+    for split, name in SPLITS.items():
+        kind = MEASURES[name]
+        own = [(seed, x, float(kind.value(y)) - float(kind.value(x))) for seed, x, y in pairs if x.split == split and kind.of(x)]
+        if own:
+            interval = paired_bootstrap([change for _, _, change in own], [x.scenario for _, x, _ in own])
+            each = [[change for of, _, change in own if of == seed] for seed in shared]
+            value = sum(change for _, _, change in own) / len(own)
+            seeds = [round(sum(changes) / len(changes), 4) for changes in each]
+            found[split] = {"value": round(value, 4), "ci95": _ends(interval), "seeds": seeds}
+    return found
+
+
+def _sorted(rows: Sequence[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: row.episode)
+
+
+def _ends(interval: Iterable[float] | None) -> list[float] | None:
+    return [round(end, 4) for end in interval] if interval else None
+
+
+def _stages(summary: Mapping[str, Any]) -> str:
+    heads = {"seeds": "unseen seeds", "apps": "unseen apps", "backend": "in containers", "faults": "unseen faults (family)"}
+    present = [split for split in heads if split in summary["episodes"]]
+    titles = [f"{heads[split]} ({summary['episodes'][split]})" for split in present]
+    lines = [["", *titles, "halluc.", "false alarms", "ECE", "p95"]]
+    for name, of in {**summary["stages"], **summary["rails"]}.items():
+        cells = [_cell(of[split], "") for split in present]
+        rest = [f"{of['hallucination']['value']:.3f}", f"{of['false_alarm']['value']:.3f}"]
+        error = of["calibration_error"]
+        lines.append([name, *cells, *rest, "-" if error is None else f"{error:.3f}", f"{of['latency_p95_s'] * 1e3:.3g} ms"])
+    return _markdown(lines)
+
+
+def _differences(summary: Mapping[str, Any]) -> str:
+    lines = [["", *(split for split in SPLITS if split in summary["episodes"])]]
+    rows = {**summary["differences"], **{f"{stage} - rules": of for stage, of in summary["beside_rules"].items() if stage != "pretrain"}}
+    lines += [[name, *(_cell(of.get(split), "+") for split in lines[0][1:])] for name, of in rows.items()]
+    return _markdown(lines)
+
+
+def _cell(found: Mapping[str, Any] | None, sign: str) -> str:
+    if found is None:
+        return "-"
+    ends = found["ci95"]
+    return f"{found['value']:{sign}.3f}" + (f" [{ends[0]:{sign}.2f}, {ends[1]:{sign}.2f}]" if ends else "")
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *("---:" for _ in lines[0][1:])]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], rule, *lines[1:]])
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
