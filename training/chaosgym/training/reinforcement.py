@@ -23,8 +23,9 @@ from chaosgym.training.optimizer import Schedule, make_optimizer, make_schedule
 from chaosgym.training.reward import Counted, Judge, Variance
 from chaosgym.training.rollouts import ROLLOUT_FILE, RolloutFile
 from chaosgym.training.run import Run
+from chaosgym.training.splits import Splits
 from chaosgym.training.supervised import finish, trainer_arguments
-from chaosgym.training.tasks import Source, make_task
+from chaosgym.training.tasks import Source, make_task, read_held_out
 from chaosgym.training.validation import Best, divide
 
 __all__ = ["Method", "grpo_config", "reinforce", "run_to_end"]
@@ -91,8 +92,13 @@ def run_to_end(
 
 def _best(
     config: Reinforcement, run: Run, judge: Judge, kept_out: Sequence[Source], form: PromptFormat, trainer: Any
-) -> Iterator[Best]:
-    """Who picks the result, where there is something to pick it by; of several processes each would pick another."""
+) -> Iterator[Best | Splits]:
+    """Who looks at other episodes, and picks the result where there is something to pick it by.
+
+    Of several processes each would pick another.
+    """
+    if config.watched and trainer.accelerator.num_processes == 1:  # first: the other may go back to other weights
+        yield Splits(trainer, judge, run, read_held_out(config.watched), form, config.validate_every)
     if kept_out and trainer.accelerator.num_processes == 1:
         yield Best(trainer, judge, run, kept_out, form, config.validate_every)
 

@@ -23,7 +23,7 @@ from chaosgym.incident.answer import answer_text
 from chaosgym.taxonomy import HEALTHY
 from chaosgym.truth import Truth, read_truth
 
-__all__ = ["Source", "Task", "draw_tasks", "in_words", "label_of", "make_task", "read_sources", "right_answer"]
+__all__ = ["Source", "Task", "draw_tasks", "in_words", "label_of", "make_task", "read_held_out", "read_sources", "right_answer"]
 
 SPLIT = "train"
 
@@ -78,6 +78,14 @@ def read_sources(folders: Iterable[Path]) -> list[Source]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "no episodes there"
         raise InputError(f"{', '.join(map(str, folders))}: nothing to train on ({reasons}); record some with `chaosgym record`")
     return found
+
+
+def read_held_out(folders: Iterable[Path]) -> list[Source]:
+    """Read all scorable, visible episodes of other splits than train, to look at. Raises InputError for a broken episode."""
+    paths = [path for folder in folders for path in list_episodes(folder)]
+    known = [(read_episode(path), read_truth(path)) for path in paths]
+    wanted = [(e, t) for e, t in known if e.header.status == "ok" and t.visible is not False and t.split != SPLIT]
+    return [Source(episode.header.id, analyse(episode), truth) for episode, truth in wanted]
 
 
 def _reason_against(status: str, truth: Truth) -> str:

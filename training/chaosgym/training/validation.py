@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from transformers import TrainerCallback
 
-from chaosgym.training.tasks import Source, make_task
+from chaosgym.training.tasks import Source, Task, make_task
 
 if TYPE_CHECKING:
     from chaosgym.agents.prompt import PromptFormat
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from chaosgym.training.rollouts import Rollout
     from chaosgym.training.run import Run
 
-__all__ = ["Best", "divide"]
+__all__ = ["Best", "divide", "likeliest"]
 
 _log = logging.getLogger(__name__)
 _FEWEST = 12
@@ -97,7 +97,7 @@ class Best(TrainerCallback):
         if step == self._asked:
             return
         self._asked = step
-        answers = [rollout for (rollout,) in self._answers() if rollout.reward is not None]
+        answers = [rollout for rollout in likeliest(self._trainer, self._judge, self._tasks) if rollout.reward is not None]
         found = _figures(answers, self._judge.solved)
         self._run.log({"step": step, **{f"validation/{name}": round(value, 4) for name, value in found.items()}})
         said = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
@@ -118,15 +118,6 @@ class Best(TrainerCallback):
         self._run.log({"step": step, "validation/went_back": self._backs})
         _log.info("step %d: far worse than step %d, so back to it, with %g of the learning rate", step, self._step, _SLOWER)
 
-    def _answers(self) -> list[list[Rollout]]:
-        """As they are given in use: the likeliest, and not one at random."""
-        sampling = self._trainer.generation_config
-        temperature, sampling.temperature = sampling.temperature, _GREEDY
-        try:
-            return self._judge.rollouts(self._trainer, self._tasks, 1)
-        finally:
-            sampling.temperature = temperature
-
     def _restore(self) -> None:
         import torch
 
@@ -140,6 +131,16 @@ class Best(TrainerCallback):
         draft = self._run.path / f".{_FILE}.partial"
         torch.save({"worth": self._worth, "step": self._step, "weights": trained}, draft)
         draft.replace(self._run.path / _FILE)
+
+
+def likeliest(trainer: Any, judge: Judge, tasks: Sequence[Task]) -> list[Rollout]:
+    """Answers as they are given in use: the likeliest, and not one at random."""
+    sampling = trainer.generation_config
+    temperature, sampling.temperature = sampling.temperature, _GREEDY
+    try:
+        return [rollout for (rollout,) in judge.rollouts(trainer, tasks, 1)]
+    finally:
+        sampling.temperature = temperature
 
 
 def _figures(answers: Sequence[Rollout], solved: float) -> dict[str, float]:
