@@ -44,15 +44,15 @@ BASE = {"episodes": [TRAIN], "steps": 300, "corpus": "corpus", "mix": {"reports"
 SFT = {"episodes": [TRAIN], "steps": 60}
 REINFORCED = {"episodes": [TRAIN], "validate_every": 50}
 STAGES: dict[str, tuple[str, dict[str, Any]]] = {
-    "sft+sft": ("sft", {"episodes": [TRAIN], "steps": 150}),
-    "sft+distill": ("distill", {"episodes": [TRAIN], "steps": 150, "teacher": "rules", "answers": 1}),
-    "sft+grpo": ("grpo", {**REINFORCED, "steps": 150}),
-    "sft+ppo": ("ppo", {**REINFORCED, "steps": 300}),  # two updates from each batch of answers: as many answers as GRPO
+    "sft+sft": ("sft", {"episodes": [TRAIN], "steps": 120}),
+    "sft+distill": ("distill", {"episodes": [TRAIN], "steps": 120, "teacher": "rules", "answers": 1}),
+    "sft+grpo": ("grpo", {**REINFORCED, "steps": 120}),
+    "sft+ppo": ("ppo", {**REINFORCED, "steps": 240}),  # two updates from each batch of answers: as many answers as GRPO
 }
 """What follows SFT, each from the same model, in the order in which it is run: (command, configuration)."""
 ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
-    "sft+grpo-evenly": ("grpo", {**REINFORCED, "steps": 150, "evenly": 1.0, "oversample": 0.0}),
-    "sft+grpo-sparse": ("grpo", {**REINFORCED, "steps": 150, "reward": "sparse"}),
+    "sft+grpo-evenly": ("grpo", {**REINFORCED, "steps": 120, "evenly": 1.0, "oversample": 0.0}),
+    "sft+grpo-sparse": ("grpo", {**REINFORCED, "steps": 120, "reward": "sparse"}),
 }
 """Likewise, once all seeds have gone through those."""
 

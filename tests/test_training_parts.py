@@ -25,7 +25,7 @@ from chaosgym.training.config import SftConfig
 from chaosgym.training.optimizer import MuonAdamW, Schedule, make_optimizer, make_schedule
 from chaosgym.training.reward import Judge, Variance
 from chaosgym.training.run import open_run
-from chaosgym.training.tasks import Source, draw_tasks, make_task, read_sources, right_answer
+from chaosgym.training.tasks import Source, draw_tasks, in_turn, make_task, read_sources, right_answer
 from chaosgym.truth import TrueCause, Truth
 
 SECOND = 10**9
@@ -110,6 +110,13 @@ def test_the_judge_scores_by_task_and_logs_every_term(sources: list[Source]) -> 
     assert set(logged) == {f"term/{name}" for name in WEIGHTS}
     assert logged["term/component"] == 0.5
     assert judge.unreadable["process.crash"] == 1
+
+
+def test_healthy_is_one_in_ten_however_many_faults_there_are() -> None:
+    assert in_turn(["process.crash", "healthy"]) == ["healthy", "process.crash"]
+    turn = in_turn([*(f"family.fault{n}" for n in range(72)), "healthy"])
+    assert (len(turn), turn.count("healthy"), len(set(turn))) == (80, 8, 73)
+    assert in_turn(["b", "a"]) == ["a", "b"]
 
 
 def test_a_sparse_reward_pays_nothing_for_half_an_answer(sources: list[Source]) -> None:
