@@ -76,10 +76,11 @@ def _trained(out: Path, stage: str, seeds: Iterable[int]) -> dict[str, Any]:
 
 def _figures(rows: Mapping[int, Sequence[Row]]) -> dict[str, Any]:
     every = [row for of in rows.values() for row in of]
+    nameable = [row for row in every if row.split != "faults"]
     return {
         **{split: _mean(rows, name, lambda row, split=split: row.split == split) for split, name in SPLITS.items()},
         **{name: _mean(rows, name, lambda row: True) for name in WHOLE},
-        "calibration_error": calibration_error(every),
+        "calibration_error": calibration_error(nameable),
         "latency_p95_s": round(latency(every)[1], 5),
     }
 
