@@ -5,8 +5,9 @@
 A step generates eight answers to each prompt, scores them, and moves the weights of a nano model with random weights,
 whose answers are all of the greatest length. Each side runs TRL's own loop in a process of its own; the two take their
 steps in turns. `speedup` is the median of the ratios of neighbouring steps, `speedup_cpu` the same in seconds of the
-processor, which a busy machine disturbs less, and `memory_ratio` the ratio of the greatest resident memory. `loss_difference` and `gradient_difference` are of one batch of answers that both are given, in
-float32, with other old probabilities than the model's, as at their own the loss says nothing about the model.
+processor, which a busy machine disturbs less, and `memory_ratio` the ratio of the greatest resident memory.
+`loss_difference` and `gradient_difference` are of one batch of answers that both are given, in float32, with other old
+probabilities than the model's, as at their own the loss says nothing about the model.
 Without `--episodes` two live ones are recorded first. For PPO the other side is our own trainer without sharing.
 """
 
@@ -184,13 +185,15 @@ def _loss_and_gradients(trainer: Any, batch: dict[str, Any]) -> tuple[float, Any
     return float(loss.detach()), torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
 
 
+def _ratios(plain: list[float], shared: list[float]) -> list[float]:
+    return [long / short for long, short in zip(plain, shared, strict=True)]
+
+
 def measure(folder: Path, method: str, prompts: int, turns: int) -> dict[str, Any]:
     """All figures."""
     found = in_turns(folder, method, prompts, turns)
     seconds, memory = found["seconds"], found["memory"]
-    ratios, worked = (
-        [plain / shared for plain, shared in zip(found[kind]["plain"], found[kind]["shared"], strict=True)] for kind in ("seconds", "worked")
-    )
+    ratios, worked = _ratios(**seconds), _ratios(**found["worked"])
     loss, gradient = differences(folder, method, prompts)
     return {
         "speedup": round(statistics.median(ratios), 2),

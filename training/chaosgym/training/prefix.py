@@ -1,8 +1,8 @@
 """GRPO that computes each prompt once for all the answers to it.
 
 TRL repeats a prompt for each of its generations, in generation and in the loss. With reports of 250 tokens and answers
-of 8 that is seven eighths of the work. Here a prompt is filled into the cache once and its answers are decoded from
-copies of it, and for the loss a row of tokens holds the prompt and then all its answers, each of which sees the
+of 8 that is seven eighths of the work. Here a prompt is filled into the cache once and its answers are decoded beside
+each other (decoding.py), and for the loss a row of tokens holds the prompt and then all its answers, each of which sees the
 prompt and itself alone:
 
     prompt ... last | last answer-1 | last answer-2 | ...
