@@ -42,17 +42,17 @@ BACKEND = ["--scenarios", "split:train", "--split", "backend", "--seed", "7000",
 CORPUS = {"sources": [{"kind": "episodes", "path": TRAIN}], "out": "corpus"}
 BASE = {"episodes": [TRAIN], "steps": 300, "corpus": "corpus", "mix": {"reports": 0.8, "corpus": 0.1, "skills": 0.1}}
 SFT = {"episodes": [TRAIN], "steps": 60}
-REINFORCED = {"episodes": [TRAIN], "validate_every": 50}
+REINFORCED = {"episodes": [TRAIN], "batch_size": 256, "learning_rate": 3e-4, "steps": 60, "validate_every": 20}
 STAGES: dict[str, tuple[str, dict[str, Any]]] = {
     "sft+sft": ("sft", {"episodes": [TRAIN], "steps": 120}),
     "sft+distill": ("distill", {"episodes": [TRAIN], "steps": 120, "teacher": "rules", "answers": 1}),
-    "sft+grpo": ("grpo", {**REINFORCED, "steps": 120}),
-    "sft+ppo": ("ppo", {**REINFORCED, "steps": 240}),  # two updates from each batch of answers: as many answers as GRPO
+    "sft+grpo": ("grpo", REINFORCED),
+    "sft+ppo": ("ppo", {**REINFORCED, "steps": 120, "validate_every": 40}),  # two updates a batch
 }
 """What follows SFT, each from the same model, in the order in which it is run: (command, configuration)."""
 ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
-    "sft+grpo-evenly": ("grpo", {**REINFORCED, "steps": 120, "evenly": 1.0, "oversample": 0.0}),
-    "sft+grpo-sparse": ("grpo", {**REINFORCED, "steps": 120, "reward": "sparse"}),
+    "sft+grpo-evenly": ("grpo", {**REINFORCED, "evenly": 1.0, "oversample": 0.0}),
+    "sft+grpo-sparse": ("grpo", {**REINFORCED, "reward": "sparse"}),
 }
 """Likewise, once all seeds have gone through those."""
 
