@@ -332,3 +332,12 @@ def test_a_prompt_longer_than_the_model_is_an_input_error(tmp_path: Path) -> Non
     agent = SlmAgent(save_model(tmp_path, ["a"], positions=64))
     with pytest.raises(InputError, match="64 positions"):
         agent.diagnose([incident(crashed())])
+
+
+def test_the_shipped_model_answers_at_once() -> None:
+    agent = make_agent("slm")
+    assert agent.name == "slm:nano-rca"
+    report = incident(crashed())
+    found = parse_diagnosis(agent.diagnose([report])[0])
+    assert found is not None
+    assert {cause.component for cause in found.causes} <= set(report.components)

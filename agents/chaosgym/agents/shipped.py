@@ -23,7 +23,7 @@ def shipped_model(name: str) -> str:
     if not name.startswith(OWNER) or Path(name).is_dir():
         return name
     if name not in SHIPPED:
-        raise InputError(f"no model {name!r} comes with chaosgym{did_you_mean(name, SHIPPED)}; shipped: {', '.join(SHIPPED)}")
+        raise InputError(f"no model {name!r} comes with chaosgym{did_you_mean(name, SHIPPED)}; these do: {', '.join(SHIPPED)}")
     here = Path(__file__).resolve()
     for folder in (here.parents[1] / "models", here.parents[3] / "models"):
         if (found := folder / name.removeprefix(OWNER)).is_dir():
