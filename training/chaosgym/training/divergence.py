@@ -76,7 +76,7 @@ def train_on_logits(config: DistillConfig, run: Run, sources: Sequence[Source]) 
     schedule = Schedule(config.steps, config.warmup, config.minutes * 60 if config.minutes else None)
     for callback in (Metrics(run), Clock(schedule), endless, finite):
         trainer.add_callback(callback)
-    if kept_out and trainer.accelerator.num_processes == 1:  # of several processes each would pick another model
+    if kept_out:
         trainer.add_callback(Best(trainer, Judge(form), run, kept_out, form, config.validate_every))
     trainer.optimizer = make_optimizer(trainer.model, config.muon_learning_rate, config.learning_rate)
     trainer.lr_scheduler = make_schedule(trainer.optimizer, schedule)

@@ -14,7 +14,7 @@ from chaosgym.training.tokenizer import load_tokenizer
 if TYPE_CHECKING:
     from peft import LoraConfig
 
-__all__ = ["NANO_ANSWER", "device_arguments", "load_model", "lora_config", "make_nano", "prompt_format"]
+__all__ = ["NANO_ANSWER", "checkpointing", "device_arguments", "load_model", "lora_config", "make_nano", "prompt_format"]
 
 NANO_ANSWER = 24
 """Tokens that a nano model may answer with: three causes take 18."""
@@ -90,13 +90,18 @@ def lora_config(lora: Lora | None) -> LoraConfig | None:
 def device_arguments(precision: str) -> dict[str, Any]:
     """Trainer arguments for what this machine has; TRL alone would take bfloat16 everywhere and recompute activations."""
     import torch
-    from transformers import TrainingArguments
 
     gpu = torch.cuda.is_available()
     short = precision == "bfloat16" or (precision == "auto" and (gpu or _short_floats_are_fast()))
+    return {"use_cpu": not gpu, "bf16": short, "dataloader_pin_memory": gpu, **checkpointing(gpu)}
+
+
+def checkpointing(wanted: bool) -> dict[str, bool]:
+    """The trainer argument for computing activations again in the backward pass instead of keeping them."""
+    from transformers import TrainingArguments
+
     # The old name of the same thing, which TRL switches on, is deprecated where the new one exists.
-    checkpointing = "activation_checkpointing" if hasattr(TrainingArguments, "activation_checkpointing") else "gradient_checkpointing"
-    return {"use_cpu": not gpu, "bf16": short, "dataloader_pin_memory": gpu, checkpointing: gpu}
+    return {"activation_checkpointing" if hasattr(TrainingArguments, "activation_checkpointing") else "gradient_checkpointing": wanted}
 
 
 def _short_floats_are_fast() -> bool:
