@@ -4,8 +4,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip
 QUICK := not training and not slow and not docker and not kubernetes
-# Those that need an engine, or break off what they measure, are run by hand; docs/sandboxes.md says how.
-BY_HAND := benchmarks/containers.py benchmarks/soak_kills.py
+# Those that need an engine or a GPU, or break off what they measure, are run by hand; docs/sandboxes.md and training.md say how.
+BY_HAND := benchmarks/containers.py benchmarks/gpu.py benchmarks/soak_kills.py
 BENCHMARKS := $(filter-out $(BY_HAND),$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help

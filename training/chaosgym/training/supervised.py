@@ -113,6 +113,8 @@ def finish(
 ) -> dict[str, Any]:
     """Run the loop from the newest checkpoint, save the model, write the summary."""
     began = time.monotonic()
+    if trainer.args.fsdp and not trainer.is_fsdp_enabled:  # it trains copies then, without a word
+        raise InputError("shard: needs GPUs, and there are none for accelerate to share out; drop shard")
     quiet(trainer)
     checkpoint = run.checkpoint()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
