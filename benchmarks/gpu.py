@@ -20,6 +20,7 @@ import statistics
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def seconds_a_step(run: Path) -> float:
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     times = [record["seconds"] for record in records if "loss" in record]
     warm = times[len(times) // 4 :]
-    return statistics.median(b - a for a, b in zip(warm, warm[1:], strict=False))
+    return statistics.median(b - a for a, b in pairwise(warm))
 
 
 def memory_gb() -> float:

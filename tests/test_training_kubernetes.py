@@ -30,6 +30,8 @@ CONTEXT = os.environ.get("CHAOSGYM_TEST_CONTEXT", "test")
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "deploy" / "train"
 PORTIONS = ("gym", "envs", "agents", "rewards", "training", "evaluation", "scenarios")
+MOUNTED = {"site": "/mnt/site-packages", "src": "/src"}
+"""dill, which datasets hashes with, tells libraries from people's own modules by that name in their path."""
 SECOND = 10**9
 pytestmark = [
     pytest.mark.timeout(420),
@@ -147,7 +149,7 @@ def host(path: Path | str) -> dict[str, Any]:
 def adapt(found: list[dict[str, Any]], namespace: str, config: dict[str, Any], volumes: Path) -> list[dict[str, Any]]:
     """For a node without GPUs, volumes and an image of torch; all else stays as it is."""
     kept = [each for each in found if each["kind"] not in ("Namespace", "PersistentVolumeClaim")]
-    paths = ":".join(["/site", *(f"/src/{portion}" for portion in PORTIONS)])
+    paths = ":".join(["/mnt/site-packages", *(f"/src/{portion}" for portion in PORTIONS)])
     for each in kept:
         each["metadata"]["namespace"] = namespace
         if each["kind"] == "ConfigMap":
@@ -159,7 +161,7 @@ def adapt(found: list[dict[str, Any]], namespace: str, config: dict[str, Any], v
         container["command"][container["command"].index("--nproc-per-node=gpu")] = "--nproc-per-node=1"
         container["resources"] = {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
         container["env"] += [{"name": "PYTHONPATH", "value": paths}, {"name": "OMP_NUM_THREADS", "value": "1"}]
-        container["volumeMounts"] += [{"name": name, "mountPath": f"/{name}", "readOnly": True} for name in ("site", "src")]
+        container["volumeMounts"] += [{"name": name, "mountPath": path, "readOnly": True} for name, path in MOUNTED.items()]
         other = [volume for volume in pod["spec"]["volumes"] if "persistentVolumeClaim" not in volume]
         mine = {"episodes": volumes / "episodes", "runs": volumes / "runs", "site": sysconfig.get_path("purelib"), "src": ROOT}
         pod["spec"]["volumes"] = [*other, *({"name": name, **host(path)} for name, path in mine.items())]
@@ -181,7 +183,7 @@ def test_two_pods_train_one_model_and_a_killed_one_comes_back(volumes: Path, nam
     kubectl("apply", "--filename", "-", given=yaml.safe_dump_all(given))
     run = volumes / "runs" / "sft"
     wait_for(lambda: list(run.glob("checkpoint-*/trainer_state.json")), 180)
-    [victim] = kubectl("get", "pods", "--namespace", namespace, "--selector", "chaosgym.dev/rank=1", "--output", "name").split()
+    [victim] = kubectl("get", "pods", "--namespace", namespace, "--selector", "chaosgym.dev/host=false", "--output", "name").split()
     kubectl("delete", victim, "--namespace", namespace, "--grace-period=0", "--force")
     assert not (run / "summary.json").exists()
     wait_for(lambda: succeeded(namespace), 200)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,15 +16,18 @@ from typing import Any
 import pytest
 
 from chaosgym.episode import ComponentInfo, EdgeInfo, EpisodeHeader, Window, write_episode
-from chaosgym.errors import InputError
+from chaosgym.errors import InputError, PrerequisiteError
+from chaosgym.extras import missing_modules
 from chaosgym.telemetry.store import TelemetryBuffer
 from chaosgym.training import processes
+from chaosgym.training.asking import AskingGRPOTrainer
 from chaosgym.training.config import GrpoConfig, PpoConfig, SftConfig
 from chaosgym.training.grpo import grpo
 from chaosgym.training.ppo import ppo
-from chaosgym.training.run import open_run
+from chaosgym.training.reinforcement import Method, grpo_config
+from chaosgym.training.run import Run, open_run
 from chaosgym.training.sft import sft
-from chaosgym.training.supervised import cut
+from chaosgym.training.supervised import cut, trainer_arguments
 from chaosgym.truth import TrueCause, Truth
 
 SECOND = 10**9
@@ -42,7 +46,8 @@ FAULTS = [f"{PARTS[1]}c{c}{PARTS[2]}process.{f}{PARTS[3]}0.9{PARTS[5]}" for c in
 
 def fixed(self, prompt_ids, images, fields, num_generations, has_tool_images=False):
     """Answers that depend on the prompt and on their place in the group alone, whoever gives them; some are right."""
-    said = [self.processing_class(text, add_special_tokens=False)["input_ids"] + [self._tokenizer.eos_token_id] for text in (PARTS[0], *FAULTS)]
+    words = [self.processing_class(text, add_special_tokens=False)["input_ids"] for text in (PARTS[0], *FAULTS)]
+    said = [[*ids, self._tokenizer.eos_token_id] for ids in words]
     return [list(said[(sum(ids) + number % num_generations) % len(said)]) for number, ids in enumerate(prompt_ids)], None
 
 if __name__ == "__main__":
@@ -239,8 +244,6 @@ def test_reinforcement_is_the_same_by_two_processes(
     command: str, tuned: str, episodes: Path, child: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where both get the same answers: what is sampled differs, as each process has random numbers of its own."""
-    from chaosgym.training.asking import AskingGRPOTrainer
-
     changes: dict[str, Any] = {
         "model": tuned, "steps": 4, "batch_size": 16, "generations": 4, "pool": 5, "shared_prefix": False, "validation": 0.5,
         "validate_every": 2, "beta": 0.02, **({"oversample": 0} if command == "grpo" else {}),
@@ -269,7 +272,8 @@ def test_a_killed_process_ends_all_and_the_run_goes_on(episodes: Path, tmp_path:
     changes = {"steps": 60, "batch_size": 8, "validation": 0, "save_every": 5}
     whole, broken = (written(episodes, tmp_path / name, **changes) for name in ("whole", "broken"))
     program = ("--module", "chaosgym.cli", "train", "sft", "--resume", "--config")
-    with subprocess.Popen([*TORCHRUN, *program, broken], env=environment(), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as running:
+    silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([*TORCHRUN, *program, broken], env=environment(), **silent) as running:
         until = time.monotonic() + 300
         while not list((tmp_path / "broken").glob("checkpoint-*/trainer_state.json")) and time.monotonic() < until:
             assert running.poll() is None
@@ -283,3 +287,107 @@ def test_a_killed_process_ends_all_and_the_run_goes_on(episodes: Path, tmp_path:
     launch(*program, whole)
     assert json.loads((tmp_path / "broken/summary.json").read_text())["resumed_from"]
     same(tmp_path / "broken", tmp_path / "whole", near=1e-6)
+
+
+# ── Parts of a model, and who generates ─────────────────────────────────────────────────────────────
+SHARDED = '''
+import sys
+from accelerate import PartialState
+from accelerate.utils import DistributedType
+
+begin = PartialState.__init__
+
+def claim(self, *args, **kwargs):
+    """accelerate shards on GPUs alone; told that these processes have some, it does by gloo too."""
+    begin(self, *args, **kwargs)
+    if self.distributed_type is DistributedType.MULTI_CPU:
+        self.distributed_type = DistributedType.MULTI_GPU
+
+PartialState.__init__ = claim
+if __name__ == "__main__":
+    from chaosgym.cli import main
+    main()
+'''
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        (SftConfig, {"shard": True}, "set muon_learning_rate: 0"),
+        (PpoConfig, {"shard": True, "model": "m"}, "shard does not know the value head"),
+        (GrpoConfig, {"model": "m", "vllm": "server"}, "vllm: server and vllm_url go together"),
+        (GrpoConfig, {"model": "m", "vllm_url": "http://a:8000"}, "go together"),
+        (GrpoConfig, {"model": "m", "vllm": "colocate", "shared_prefix": True}, "drop one of them"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(kind: Any, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        kind.model_validate(told(**changes))
+
+
+def test_one_process_has_nobody_to_share_with(tmp_path: Path) -> None:
+    config = SftConfig.model_validate(told(shard=True, muon_learning_rate=0))
+    with pytest.raises(InputError, match="start several with `torchrun`, or drop shard"):
+        trainer_arguments(config, Run(tmp_path, "sft"))
+
+
+@pytest.mark.skipif(not missing_modules("vllm"), reason="vLLM is installed")
+@pytest.mark.parametrize(("kind", "train"), [(GrpoConfig, grpo), (PpoConfig, ppo)])
+def test_without_vllm_nothing_begins(kind: Any, train: Any, tmp_path: Path) -> None:
+    config = kind.model_validate(told(model="m", vllm="colocate") | {"out": tmp_path / "run"})
+    with pytest.raises(PrerequisiteError, match=r"pip install 'chaosgym\[vllm\]'"):
+        train(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_trl_is_told_of_the_server(tmp_path: Path) -> None:
+    config = GrpoConfig.model_validate(told(model="m", vllm="server", vllm_url="http://vllm:8000"))
+    args = grpo_config(config, Run(tmp_path, "grpo"), Method(AskingGRPOTrainer, AskingGRPOTrainer, {}), 8)
+    assert (args.use_vllm, args.vllm_mode, args.vllm_server_base_url) == (True, "server", "http://vllm:8000")
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sharded") / "sharded.py"
+    path.write_text(SHARDED)
+    return path
+
+
+@line
+def test_a_sharded_model_learns_the_same_and_goes_on(episodes: Path, sharded: Path, tmp_path: Path) -> None:
+    changes = {"steps": 6, "batch_size": 8, "validation": 0, "save_every": 3, "muon_learning_rate": 0}
+    two = written(episodes, tmp_path / "two", shard=True, **changes)
+    launch(sharded, "train", "sft", "--config", two)
+    assert (tmp_path / "two/checkpoint-3/pytorch_model_fsdp.bin").is_file()
+    sft(settings(written(episodes, tmp_path / "one", **changes), SftConfig))
+    same(tmp_path / "one", tmp_path / "two")
+    shutil.rmtree(tmp_path / "two/checkpoint-6")
+    shutil.rmtree(tmp_path / "two/model")
+    (tmp_path / "two/summary.json").unlink()
+    launch(sharded, "train", "sft", "--config", two, "--resume")
+    assert json.loads((tmp_path / "two/summary.json").read_text())["resumed_from"] == "checkpoint-3"
+    same(tmp_path / "one", tmp_path / "two")
+
+
+@line
+def test_a_sharded_model_answers_and_is_taken_back(tuned: str, episodes: Path, sharded: Path, tmp_path: Path) -> None:
+    """It answers, each process other questions, beside a reference; the best of kept-out episodes is put back, part by part."""
+    from safetensors.torch import load_file
+
+    changes = {"model": tuned, "steps": 2, "batch_size": 8, "generations": 2, "pool": 3, "validation": 0.5, "validate_every": 1}
+    path = written(episodes, tmp_path / "two", shard=True, beta=0.05, learning_rate=0.5, patience=50, **changes)
+    launch(sharded, "train", "grpo", "--config", path)
+    records = [json.loads(text) for text in (tmp_path / "two/metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records if "validation/accuracy" in record] == [0, 1, 2]
+    assert {"kl", "grad_norm"} <= {name for record in records for name in record}
+    [best] = [record["validation/best_step"] for record in records if "validation/best_step" in record]
+    before, after = (load_file(Path(model) / "model.safetensors") for model in (tuned, tmp_path / "two/model"))
+    assert all(bool((after[name] == weights).all()) for name, weights in before.items()) == (best == 0)
+
+
+@line
+def test_without_gpus_nothing_is_sharded_in_silence(episodes: Path, tmp_path: Path) -> None:
+    path = written(episodes, tmp_path / "two", shard=True, steps=1, batch_size=2, validation=0, muon_learning_rate=0)
+    done = launch("--module", "chaosgym.cli", "train", "sft", "--config", path, code=None)
+    assert done.returncode != 0
+    assert "shard: needs GPUs" in done.stderr

@@ -287,7 +287,7 @@ class Reinforcement(Answering):
         if (self.vllm == "server") != bool(self.vllm_url):
             raise ValueError("vllm: server and vllm_url go together: give both, or neither")
         if self.vllm and self.shared_prefix:
-            raise ValueError("shared_prefix is of answers that the model itself gives, and vllm shares prefixes by itself: drop one of them")
+            raise ValueError("shared_prefix is of answers that the model itself gives, and vLLM shares prefixes anyway: drop one of them")
         if self.model == NANO:
             raise ValueError("model 'nano' knows nothing yet: run `chaosgym train sft` first and name its model folder")
         return self

@@ -46,8 +46,7 @@ def _by_rejection(config: DistillConfig, resume: bool) -> dict[str, Any]:
     if done := run.summary():
         return done
     sources, _ = divide(read_sources(config.episodes), config.validation)
-    answers = processes.first(lambda: ask(teacher, config.teacher, sources, config.answers, run.path / ANSWER_FILE))
-    kept = _keep(config, run, sources, answers)
+    kept = _keep(config, run, sources, _ask(teacher, config, run, sources))
     del teacher  # a model's memory is the student's from here on
     form = prompt_format(config)
     model, tokenizer = new_model(config, sources, form) if config.model == NANO else load_model(config.model)
@@ -58,6 +57,10 @@ def _by_rejection(config: DistillConfig, resume: bool) -> dict[str, Any]:
 def _teacher(config: DistillConfig) -> Any:
     """Of several processes the first asks it."""
     return make_agent(config.teacher, seed=config.seed, temperature=config.temperature) if processes.rank() == 0 else None
+
+
+def _ask(teacher: Any, config: DistillConfig, run: Run, sources: Sequence[Source]) -> list[Answer]:
+    return processes.first(lambda: ask(teacher, config.teacher, sources, config.answers, run.path / ANSWER_FILE))
 
 
 def _keep(config: DistillConfig, run: Run, sources: Sequence[Source], answers: Sequence[Answer]) -> dict[str, tuple[Diagnosis, ...]]:

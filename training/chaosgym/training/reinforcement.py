@@ -159,7 +159,7 @@ def _refuse_torn_groups(config: Reinforcement) -> None:
     micro, _ = cut(config)
     if micro % config.generations:
         raise InputError(
-            f"generations {config.generations} does not divide {micro}, the answers in the memory of each of {processes.count()} processes: "
+            f"generations {config.generations} does not divide {micro}, the answers in memory of each of {processes.count()} processes: "
             "raise batch_size, or start fewer processes"
         )
 
@@ -171,7 +171,7 @@ def _shared(config: Reinforcement, model: Any) -> bool:
     known = getattr(model.config, "model_type", "") in ("qwen3", "qwen2", "llama")
     possible = known and config.lora is None and not config.vllm and not config.shard and cut(config)[1] == 1
     if config.shared_prefix and not possible:
-        raise InputError("shared_prefix works for Qwen and Llama models trained whole, without micro_batch_size and shard; leave shared_prefix out")
+        raise InputError("shared_prefix works for Qwen and Llama models trained whole, without micro_batch_size or shard; leave it out")
     return possible and not torch.cuda.is_available() if config.shared_prefix is None else config.shared_prefix
 
 

@@ -82,7 +82,7 @@ def open_run(config: Training, command: str, resume: bool) -> Run:
     run = processes.first(lambda: _open(config, command, resume))
     blind = [place for (place,) in processes.gather([_unseen(run)]) if place]
     if blind:
-        raise InputError(f"{run.path}: {blind[0]} does not see what the first process wrote there; name an `out` on a volume that all share")
+        raise InputError(f"{run.path}: {blind[0]} does not see what another process wrote there; name an `out` that all share")
     return run
 
 
