@@ -130,7 +130,7 @@ def train_grpo(shape: Shape, tokenizer: Any, out: Path) -> None:
     arguments = grpo_config(config, run, Method(AskingGRPOTrainer, AskingGRPOTrainer, {"scale_rewards": "none"}), shape.answer)
     asked = [" ".join(rng.choices("abcdefgh", k=shape.tokens // 2)) for _ in range(shape.steps * shape.batch // config.generations)]
 
-    def reward(completions: list[str], **columns: Any) -> list[float]:
+    def reward(completions: list[str], **columns: Any) -> list[float | None]:
         return [rng.random() for _ in completions]
 
     trainer: Any = AskingGRPOTrainer(

@@ -346,6 +346,19 @@ def test_trl_is_told_of_the_server(tmp_path: Path) -> None:
     assert (args.use_vllm, args.vllm_mode, args.vllm_server_base_url) == (True, "server", "http://vllm:8000")
 
 
+@line
+def test_weights_that_are_trained_are_float32_also_on_a_gpu(tuned: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from chaosgym.training.nano import load_model
+
+    model, tokenizer = load_model(tuned)
+    for part in (model.bfloat16(), tokenizer):
+        part.save_pretrained(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert {kept: load_model(str(tmp_path), kept)[0].dtype for kept in (False, True)} == {False: torch.float32, True: torch.bfloat16}
+
+
 @pytest.fixture(scope="module")
 def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sharded") / "sharded.py"

@@ -98,7 +98,7 @@ class Training(Strict):
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of the run in which the rates rise from 0; after it they fall linearly."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of products of matrices; auto takes bfloat16 where the machine is faster with it. Weights stay float32 on a CPU."""
+    """Of products of matrices; auto takes bfloat16 where the machine is faster with it. Weights that are trained stay float32."""
     shard: bool = False
     """Each of several processes holds a part of weights, gradients and optimizer (FSDP2), for models too large for one GPU."""
     lora: Lora | None = None

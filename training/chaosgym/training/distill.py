@@ -49,7 +49,7 @@ def _by_rejection(config: DistillConfig, resume: bool) -> dict[str, Any]:
     kept = _keep(config, run, sources, _ask(teacher, config, run, sources))
     del teacher  # a model's memory is the student's from here on
     form = prompt_format(config)
-    model, tokenizer = new_model(config, sources, form) if config.model == NANO else load_model(config.model)
+    model, tokenizer = new_model(config, sources, form) if config.model == NANO else load_model(config.model, frozen=bool(config.lora))
     known = [source for source in sources if source.id in kept]
     return supervised.fit(config, run, model, tokenizer, _sequences(config, known, kept, form, tokenizer), form)
 

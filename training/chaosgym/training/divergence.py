@@ -70,7 +70,7 @@ def train_on_logits(config: DistillConfig, run: Run, sources: Sequence[Source]) 
     """Train from the newest checkpoint of `run` if it has one, and return the summary."""
     form = prompt_format(config)
     sources, kept_out = divide(sources, config.validation)
-    model, tokenizer = load_model(config.model)
+    model, tokenizer = load_model(config.model, frozen=bool(config.lora))
     trainer = _trainer(config, run, model, tokenizer, sources, form)
     endless, finite = Endless(), FiniteLoss()
     schedule = Schedule(config.steps, config.warmup, config.minutes * 60 if config.minutes else None)
@@ -93,7 +93,7 @@ def _trainer(config: DistillConfig, run: Run, model: Any, tokenizer: Any, source
     from trl.trainer.distillation_config import DistillationConfig
     from trl.trainer.distillation_trainer import DistillationTrainer
 
-    teacher, _ = load_model(_teacher(config))
+    teacher, _ = load_model(_teacher(config), frozen=True)
     if (here := model.config.vocab_size) != (there := teacher.config.vocab_size):
         raise InputError(
             f"teacher {_teacher(config)}: gives {there} probabilities and model {config.model} {here}, though their tokenizers are alike; "

@@ -45,9 +45,10 @@ def make_nano(shape: NanoShape, tokenizer: Any, seed: int) -> Any:
     return model
 
 
-def load_model(name: str) -> tuple[Any, Any]:
-    """Model and tokenizer of a folder or hub id, in float32 on a CPU. Raises InputError when they cannot be loaded.
+def load_model(name: str, frozen: bool = False) -> tuple[Any, Any]:
+    """Model and tokenizer of a folder or hub id. Raises InputError when they cannot be loaded.
 
+    Weights are float32, as small updates are lost on shorter ones; on a GPU those that stay as they are (`frozen`) are as in the file.
     A folder with LoRA adapters comes back merged into its base, so that the next stage can put its own on top.
     """
     import torch
@@ -59,7 +60,7 @@ def load_model(name: str) -> tuple[Any, Any]:
         raise InputError(f"{name}: no config.json, so not a model; name a model folder such as runs/sft/model, or a hub id")
     tokenizer = load_tokenizer(name)
     try:
-        dtype = "auto" if torch.cuda.is_available() else torch.float32
+        dtype = "auto" if frozen and torch.cuda.is_available() else torch.float32
         model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, local_files_only=local)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{name}: the model cannot be loaded ({error}); check the folder, or the hub id and the network") from error

@@ -61,7 +61,7 @@ def reinforce(config: Reinforcement, run: Run, sources: Sequence[Source], method
     form = _form(config)
     processes.refuse_difference("episodes", [source.id for source in sources])
     sources, kept_out = divide(sources, config.validation)
-    model, tokenizer = load_model(config.model)
+    model, tokenizer = load_model(config.model, frozen=bool(config.lora))
     judge = Judge(form)
     trainer = _trainer(config, run, model, tokenizer, judge, form, method)
     curriculum = Curriculum(sources, form, config.seed + 3, processes.rank(), processes.count())
