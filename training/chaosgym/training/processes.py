@@ -12,11 +12,12 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import TypeVar, cast
+from functools import cache
+from typing import Any, TypeVar, cast
 
 from chaosgym.errors import ChaosgymError, InputError
 
-__all__ = ["count", "first", "gather", "join", "merge", "rank", "refuse_difference", "share", "wait"]
+__all__ = ["count", "first", "gather", "merge", "rank", "refuse_difference", "share", "wait"]
 
 T = TypeVar("T")
 
@@ -34,14 +35,14 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def join() -> None:
-    """Meet the others: by NCCL on GPUs, else by gloo. Once is enough; the trainers find it done."""
-    if count() == 1:
-        return
+@cache
+def _meeting() -> Any:
+    """Where processes talk: they meet as their trainers would have them, by NCCL on GPUs, which is for tensors; words go by gloo."""
     import torch
     from accelerate import PartialState
 
-    PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
+    PartialState(cpu=not torch.cuda.is_available())
+    return torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
 
 
 def wait() -> None:
@@ -55,9 +56,8 @@ def gather(mine: Sequence[T]) -> list[list[T]]:
         return [list(mine)]
     from torch import distributed
 
-    join()
     found: list[list[T] | None] = [None] * count()
-    distributed.all_gather_object(found, list(mine))
+    distributed.all_gather_object(found, list(mine), _meeting())
     return cast("list[list[T]]", found)
 
 
