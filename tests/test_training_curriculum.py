@@ -103,9 +103,20 @@ def test_a_restored_curriculum_asks_what_it_would_have_asked(seed: int, seen: li
     assert [task.messages for task in other.draw(count)] == [task.messages for task in one.draw(count)]
 
 
-def test_processes_ask_their_own() -> None:
-    one, other = (Curriculum(SOURCES, FORM, 0, process).draw(12) for process in (0, 1))
-    assert not {task.seed for task in one} & {task.seed for task in other}
+def test_processes_ask_together_what_one_would_ask() -> None:
+    alone, parts = Curriculum(SOURCES, FORM, 0), [Curriculum(SOURCES, FORM, 0, process, 3) for process in range(3)]
+    for count in (4, 1, 2):
+        drawn = [task.messages for part in parts for task in part.draw(count)]
+        assert drawn == [task.messages for task in alone.draw(3 * count)]
+
+
+def test_what_all_saw_is_learnt_in_order_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "gather", lambda mine: [[("crash0", 1.0)], mine])
+    one, other = Curriculum(SOURCES, FORM, 0), Curriculum(SOURCES, FORM, 0)
+    one.saw_everywhere([(SOURCES[0], 0.0)])
+    other.saw(SOURCES[0], 1.0)
+    other.saw(SOURCES[0], 0.0)
+    assert one.state() == other.state()
 
 
 def test_a_checkpoint_without_one_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -136,6 +137,13 @@ def test_the_clock_ends_a_run_early_with_a_whole_model(episodes: Path, tmp_path:
     assert (tmp_path / "sft" / "model" / "model.safetensors").is_file()
 
 
+def last(run: Path) -> dict[str, float]:
+    """What was logged about the last step, but for times."""
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    record = [record for record in found if "grad_norm" in record][-1]
+    return {name: value for name, value in record.items() if not re.search("seconds?|time|epoch", name)}
+
+
 CHILD = """
 import sys, yaml
 from chaosgym.training.config import {kind}
@@ -145,17 +153,20 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("command", ["sft", "distill", "grpo"])
+KINDS = {"sft": "SftConfig", "distill": "DistillConfig", "grpo": "GrpoConfig", "ppo": "PpoConfig"}
+
+
+@pytest.mark.parametrize("command", ["sft", "distill", "grpo", "ppo"])
 def test_a_killed_run_goes_on_from_its_last_checkpoint(command: str, tuned: Path, episodes: Path, tmp_path: Path) -> None:
     out = tmp_path / command
-    changes: dict[str, Any] = {"model": str(tuned), "steps": 60, "batch_size": 8, "save_every": 3}
+    changes: dict[str, Any] = {"model": str(tuned), "steps": 60, "batch_size": 8, "save_every": 4}
     if command == "distill":
         changes |= {"method": "logits", "teacher": f"slm:{tuned}"}
-    if command == "grpo":
+    if command in ("grpo", "ppo"):
         changes |= {"generations": 4, "pool": 6, "patience": 60}
     (tmp_path / "config.yaml").write_text(json.dumps(settings(episodes, out, **changes), default=str), encoding="utf-8")
     (tmp_path / "whole.yaml").write_text(json.dumps(settings(episodes, tmp_path / "whole", **changes), default=str), encoding="utf-8")
-    (tmp_path / "child.py").write_text(CHILD.format(command=command, kind=f"{command.capitalize()}Config"), encoding="utf-8")
+    (tmp_path / "child.py").write_text(CHILD.format(command=command, kind=KINDS[command]), encoding="utf-8")
     arguments = [sys.executable, str(tmp_path / "child.py"), str(tmp_path / "config.yaml")]
     child = subprocess.Popen(arguments, env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
@@ -171,9 +182,10 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(command: str, tuned: Path
     summary = json.loads((out / "summary.json").read_text())
     assert summary["steps"] == 60
     assert summary["resumed_from"].startswith("checkpoint-")
-    if command == "grpo":  # it asked, and was answered, what a run that nobody killed was
-        arguments[2] = str(tmp_path / "whole.yaml")
-        subprocess.run(arguments, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300, check=True)
+    arguments[2] = str(tmp_path / "whole.yaml")
+    subprocess.run(arguments, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300, check=True)
+    assert last(out) == pytest.approx(last(tmp_path / "whole"), rel=1e-5, abs=1e-7)
+    if command in ("grpo", "ppo"):  # it asked, and was answered, what a run that nobody killed was
         assert list(read_rollouts(out / ROLLOUT_FILE)) == list(read_rollouts(tmp_path / "whole" / ROLLOUT_FILE))
         assert len(lines(out, "pool")) == 1
 

@@ -17,6 +17,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     ),
     "train": ("accelerate", "datasets", "jinja2", "peft", "safetensors", "tokenizers", "torch", "transformers", "trl"),
     "view": ("matplotlib",),
+    "vllm": ("vllm",),
 }
 """Modules of each extra in pyproject.toml (a test compares them)."""
 

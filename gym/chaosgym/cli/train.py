@@ -105,10 +105,19 @@ def watch(
 
 
 def _report(summary: Mapping[str, Any], as_json: bool) -> None:
+    if not _first():
+        return
     if as_json:
         print_json(dict(summary))
     else:
         print_rows([{"field": key, "value": value} for key, value in summary.items()], ("field", "value"))
+
+
+def _first() -> bool:
+    """Whether this process speaks: under `torchrun` there are several."""
+    from chaosgym.training.processes import rank
+
+    return rank() == 0
 
 
 def quickstart(
@@ -160,6 +169,8 @@ def _show_training() -> None:
         def emit(self, record: logging.LogRecord) -> None:
             talk(f"       {record.getMessage()}")
 
+    if not _first():
+        return
     log = logging.getLogger("chaosgym.training")
     log.setLevel(logging.INFO)
     log.addHandler(Talk())

@@ -60,9 +60,10 @@ class AnswerTrainer(SFTTrainer):
     def _measure(self, inputs: dict[str, torch.Tensor], logits: torch.Tensor, wanted: torch.Tensor, scored: torch.Tensor) -> None:
         """Keep what TRL logs: accuracy and the number of tokens."""
         mode = "train" if torch.is_grad_enabled() else "eval"
-        right = ((logits.argmax(-1) == wanted) & scored).sum() / scored.sum().clamp(min=1)
         gather: Any = self.accelerator.gather_for_metrics
-        self._metrics[mode]["mean_token_accuracy"].append(gather(right).mean().item())
+        hits = torch.stack([((logits.argmax(-1) == wanted) & scored).sum(), scored.sum()])
+        right, count = gather(hits).view(-1, 2).sum(0).tolist()
+        self._metrics[mode]["mean_token_accuracy"].append(right / max(1, count))
         if mode == "train":
-            self._total_train_tokens += int(gather(inputs["attention_mask"].sum()).sum().item())
-        self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
+            self.state.num_input_tokens_seen += int(gather(inputs["attention_mask"].sum()).sum().item())  # a checkpoint keeps it
+        self._metrics[mode]["num_tokens"] = [self.state.num_input_tokens_seen]

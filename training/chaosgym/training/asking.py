@@ -18,7 +18,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 
 from chaosgym.training.curriculum import Curriculum
 from chaosgym.training.reward import Judge
-from chaosgym.training.tasks import Task
+from chaosgym.training.tasks import Source, Task
 
 __all__ = ["AskingGRPOTrainer", "alike"]
 
@@ -88,12 +88,14 @@ class AskingGRPOTrainer(GRPOTrainer):
         assert self._curriculum is not None
         size, texts = self._size, [completion[-1]["content"] for completion in made[3]]
         found: list[list[float | None]] = []
+        seen: list[tuple[Source, float]] = []
         for number, task in enumerate(tasks):
             rewards = [self._judge.rollout(text, task).reward for text in texts[number * size : (number + 1) * size]]
             scored = [reward for reward in rewards if reward is not None]
             if scored:
-                self._curriculum.saw(task.source, sum(reward > self._judge.solved for reward in scored) / len(scored))
+                seen.append((task.source, sum(reward > self._judge.solved for reward in scored) / len(scored)))
             found.append(rewards)
+        self._curriculum.saw_everywhere(seen)
         return found
 
     def _draw(self, count: int) -> list[Task]:

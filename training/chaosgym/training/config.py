@@ -100,7 +100,9 @@ class Training(Strict):
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of the run in which the rates rise from 0; after it they fall linearly."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of products of matrices; auto takes bfloat16 where the machine is faster with it. Weights stay float32 on a CPU."""
+    """Of products of matrices; auto takes bfloat16 where the machine is faster with it. Weights that are trained stay float32."""
+    shard: bool = False
+    """Each of several processes holds a part of weights, gradients and optimizer (FSDP2), for models too large for one GPU."""
     lora: Lora | None = None
     """Train adapters instead of all weights; for models other than nano."""
     save_every: Annotated[int, Field(ge=1)] = 50
@@ -122,6 +124,8 @@ class Training(Strict):
     def _agree(self) -> Training:
         if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
             raise ValueError(f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}")
+        if self.shard and self.muon_learning_rate:
+            raise ValueError("Muon needs whole matrices and shard takes them apart: set muon_learning_rate: 0, or drop shard")
         if self.lora is not None and self.model == NANO:
             raise ValueError("lora adapts an existing model and nano is made from nothing: drop lora or name a model")
         return self
@@ -285,6 +289,10 @@ class Reinforcement(Answering):
     """Steps between two looks at them."""
     watched: tuple[Path, ...] = ()
     """Folders with episodes of other splits: `accuracy/SPLIT` is logged as often. They are not trained on and pick nothing."""
+    vllm: Literal["colocate", "server"] | None = None
+    """Who answers in training: vLLM on the same GPUs, or `trl vllm-serve` at `vllm_url`; the model itself when not given."""
+    vllm_url: str | None = None
+    """Of the server, such as http://vllm:8000."""
     rollout_megabytes: Annotated[float, Field(ge=0)] = 64
     """Size of rollouts.jsonl, which `chaosgym rescore` reads; when it is full, every second step in it goes. 0 keeps none."""
 
@@ -292,6 +300,10 @@ class Reinforcement(Answering):
     def _groups(self) -> Reinforcement:
         if self.micro % self.generations:
             raise ValueError(f"generations {self.generations} does not divide {self.micro}, the answers in memory at a time")
+        if (self.vllm == "server") != bool(self.vllm_url):
+            raise ValueError("vllm: server and vllm_url go together: give both, or neither")
+        if self.vllm and self.shared_prefix:
+            raise ValueError("shared_prefix is of answers that the model itself gives, and vLLM shares prefixes anyway: drop one of them")
         if self.model == NANO:
             raise ValueError("model 'nano' knows nothing yet: run `chaosgym train sft` first and name its model folder")
         return self
@@ -338,6 +350,12 @@ class PpoConfig(Reinforcement):
     """Advantages from what came of it (1), from the value one token later (0), or between."""
     whiten: bool = True
     """Shift and scale the advantages of a batch to mean 0 and deviation 1."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> PpoConfig:
+        if self.shard:
+            raise ValueError("shard does not know the value head: drop it, train adapters (lora) instead, or run `chaosgym train grpo`")
+        return self
 
 
 def read_config(path: str | Path, kind: type[C]) -> C:

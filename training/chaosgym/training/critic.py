@@ -180,8 +180,9 @@ class PPOTrainer(AskingGRPOTrainer):
         rewards = at_the_end(scores.nan_to_num(), mask)
         found = advantages(rewards, values, mask, how.discount, how.trace)
         come = advantages(rewards, values, mask, how.discount, 1.0) + values  # what came of it: no value has a part in it
-        self._metrics["train"]["explained_variance"].append(explained_variance(values, come, mask))
-        self._metrics["train"]["value"].append(float(values.sum() / mask.sum().clamp(min=1)))
+        self._metrics["train"]["explained_variance"].append(explained_variance(values, come, mask, self._over_all))
+        total, count = self._over_all(torch.stack([values.sum(), mask.sum()])).tolist()
+        self._metrics["train"]["value"].append(total / max(1, count))
         told = whiten(found, mask, self._over_all) if how.whiten else found
         return {"advantages": told, "returns": found + values, "old_values": values, "scored": scored}
 
@@ -195,8 +196,10 @@ class PPOTrainer(AskingGRPOTrainer):
         mask = _written(inputs) * inputs["scored"][:, None]
         value = value_loss(values, inputs["old_values"], inputs["returns"], mask, self._estimation.value_clip)
         kept = self._metrics["train" if torch.is_grad_enabled() else "eval"]
-        kept["value_loss"].append(float(value.total.detach() / mask.sum().clamp(min=1)))
-        kept["value_clip_fraction"].append(float(value.clipped))
+        here = mask.sum()
+        total, clipped, count = self._over_all(torch.stack([value.total.detach(), value.clipped * here, here])).tolist()
+        kept["value_loss"].append(total / max(1, count))
+        kept["value_clip_fraction"].append(clipped / max(1, count))
         return policy + self._estimation.value_weight * value.total / self._tokens(inputs)
 
     def _tokens(self, inputs: dict[str, Any]) -> torch.Tensor:

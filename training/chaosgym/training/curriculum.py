@@ -22,6 +22,7 @@ from transformers.trainer_callback import ExportableState
 
 from chaosgym.agents.prompt import PromptFormat
 from chaosgym.errors import InputError
+from chaosgym.training.processes import gather
 from chaosgym.training.tasks import Source, Task, in_turn, make_task
 
 __all__ = ["Curriculum"]
@@ -38,19 +39,26 @@ _EASY, _HARD = 0.9, 0.1
 class Curriculum(TrainerCallback, ExportableState):
     """Draws tasks by how often their episodes were answered rightly, and is saved with each checkpoint."""
 
-    def __init__(self, sources: Sequence[Source], form: PromptFormat, seed: int, process: int = 0, evenly: float = 0.2) -> None:
-        """`process` numbers one of several that each ask their own; `evenly`: share of questions drawn without a look at the rates."""
-        self._form, self._seed, self._process, self._evenly = form, seed, process, evenly
+    def __init__(
+        self, sources: Sequence[Source], form: PromptFormat, seed: int, process: int = 0, processes: int = 1, evenly: float = 0.2
+    ) -> None:
+        """`process` numbers one of `processes` that each ask their part of what one alone would ask.
+
+        `evenly` is the share of questions that are drawn without a look at the rates.
+        """
+        self._form, self._seed, self._process, self._processes, self._evenly = form, seed, process, processes, evenly
         self._by_label: dict[str, list[Source]] = {}
         for source in sources:
             self._by_label.setdefault(source.label, []).append(source)
+        self._by_id = {source.id: source for source in sources}
         self._labels = in_turn(self._by_label)
         self._rates: dict[str, float] = {}
         self._drawn = 0
 
     def draw(self, count: int) -> list[Task]:
-        """The next `count` tasks."""
-        first, self._drawn = self._drawn, self._drawn + count
+        """The next `count` tasks, after those of the processes before this one."""
+        first = self._drawn + self._process * count
+        self._drawn += self._processes * count
         return [self._draw(number) for number in range(first, first + count)]
 
     def saw(self, source: Source, success: float) -> None:
@@ -58,6 +66,12 @@ class Curriculum(TrainerCallback, ExportableState):
         for key in _keys(source):
             before = self._rates.get(key)
             self._rates[key] = success if before is None else _MEMORY * before + (1 - _MEMORY) * success
+
+    def saw_everywhere(self, found: Sequence[tuple[Source, float]]) -> None:
+        """As `saw`, of what this process and all others found, so that their rates stay alike; all must call it."""
+        for part in gather([(source.id, success) for source, success in found]):
+            for name, success in part:
+                self.saw(self._by_id[name], success)
 
     def rate(self, source: Source) -> float:
         """How often the model is expected to be right: of this episode, or else its scenario, or else its label."""
@@ -78,15 +92,15 @@ class Curriculum(TrainerCallback, ExportableState):
         }
 
     def _draw(self, number: int) -> Task:
-        rng = random.Random(f"question {self._seed} {self._process} {number}")
+        rng = random.Random(f"question {self._seed} 0 {number}")
         group = self._by_label[self._label(number)]
         source = rng.choice(group) if rng.random() < self._evenly else rng.choices(group, [self.weight(source) for source in group])[0]
-        return make_task(source, (self._seed * 1_009 + self._process) * 1_000_003 + number, self._form)
+        return make_task(source, self._seed * 1_009 * 1_000_003 + number, self._form)
 
     def _label(self, number: int) -> str:
         """All labels in a new order before any turn begins again."""
         turn, place = divmod(number, len(self._labels))
-        return random.Random(f"labels {self._seed} {self._process} {turn}").sample(self._labels, len(self._labels))[place]
+        return random.Random(f"labels {self._seed} 0 {turn}").sample(self._labels, len(self._labels))[place]
 
     def state(self) -> dict[str, Any]:
         """For the checkpoint."""

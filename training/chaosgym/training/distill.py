@@ -14,7 +14,7 @@ from chaosgym.agents import make_agent
 from chaosgym.agents.prompt import PromptFormat
 from chaosgym.diagnosis import Diagnosis
 from chaosgym.errors import InputError
-from chaosgym.training import supervised
+from chaosgym.training import processes, supervised
 from chaosgym.training.config import NANO, DistillConfig
 from chaosgym.training.divergence import refuse_strangers, train_on_logits
 from chaosgym.training.nano import load_model, prompt_format
@@ -41,17 +41,26 @@ def _by_logits(config: DistillConfig, resume: bool) -> dict[str, Any]:
 
 
 def _by_rejection(config: DistillConfig, resume: bool) -> dict[str, Any]:
-    teacher = make_agent(config.teacher, seed=config.seed, temperature=config.temperature)  # before, too
+    teacher = _teacher(config)  # before, too
     run = open_run(config, "distill", resume)
     if done := run.summary():
         return done
     sources, _ = divide(read_sources(config.episodes), config.validation)
-    kept = _keep(config, run, sources, ask(teacher, config.teacher, sources, config.answers, run.path / ANSWER_FILE))
+    kept = _keep(config, run, sources, _ask(teacher, config, run, sources))
     del teacher  # a model's memory is the student's from here on
     form = prompt_format(config)
-    model, tokenizer = new_model(config, sources, form) if config.model == NANO else load_model(config.model)
+    model, tokenizer = new_model(config, sources, form) if config.model == NANO else load_model(config.model, frozen=bool(config.lora))
     known = [source for source in sources if source.id in kept]
     return supervised.fit(config, run, model, tokenizer, _sequences(config, known, kept, form, tokenizer), form)
+
+
+def _teacher(config: DistillConfig) -> Any:
+    """Of several processes the first asks it."""
+    return make_agent(config.teacher, seed=config.seed, temperature=config.temperature) if processes.rank() == 0 else None
+
+
+def _ask(teacher: Any, config: DistillConfig, run: Run, sources: Sequence[Source]) -> list[Answer]:
+    return processes.first(lambda: ask(teacher, config.teacher, sources, config.answers, run.path / ANSWER_FILE))
 
 
 def _keep(config: DistillConfig, run: Run, sources: Sequence[Source], answers: Sequence[Answer]) -> dict[str, tuple[Diagnosis, ...]]:

@@ -70,13 +70,13 @@ def train_on_logits(config: DistillConfig, run: Run, sources: Sequence[Source]) 
     """Train from the newest checkpoint of `run` if it has one, and return the summary."""
     form = prompt_format(config)
     sources, kept_out = divide(sources, config.validation)
-    model, tokenizer = load_model(config.model)
+    model, tokenizer = load_model(config.model, frozen=bool(config.lora))
     trainer = _trainer(config, run, model, tokenizer, sources, form)
     endless, finite = Endless(), FiniteLoss()
     schedule = Schedule(config.steps, config.warmup, config.minutes * 60 if config.minutes else None)
     for callback in (Metrics(run), Clock(schedule), endless, finite):
         trainer.add_callback(callback)
-    if kept_out and trainer.accelerator.num_processes == 1:  # of several processes each would pick another model
+    if kept_out:
         trainer.add_callback(Best(trainer, Judge(form), run, kept_out, form, config.validate_every))
     trainer.optimizer = make_optimizer(trainer.model, config.muon_learning_rate, config.learning_rate)
     trainer.lr_scheduler = make_schedule(trainer.optimizer, schedule)
@@ -93,7 +93,7 @@ def _trainer(config: DistillConfig, run: Run, model: Any, tokenizer: Any, source
     from trl.trainer.distillation_config import DistillationConfig
     from trl.trainer.distillation_trainer import DistillationTrainer
 
-    teacher, _ = load_model(_teacher(config))
+    teacher, _ = load_model(_teacher(config), frozen=True)
     if (here := model.config.vocab_size) != (there := teacher.config.vocab_size):
         raise InputError(
             f"teacher {_teacher(config)}: gives {there} probabilities and model {config.model} {here}, though their tokenizers are alike; "

@@ -76,11 +76,18 @@ def value_loss(values: torch.Tensor, old: torch.Tensor, returns: torch.Tensor, m
     return ValueLoss(total, ((bound > free) * mask).sum() / mask.sum().clamp(min=1))
 
 
-def explained_variance(values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor) -> float:
+def explained_variance(
+    values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor, over_all: Callable[[torch.Tensor], torch.Tensor] = lambda sums: sums
+) -> float:
     """How much of the variance of `returns` the `values` foretell, over `mask`: 1 all, 0 none, less than 0 worse than a constant.
 
-    NaN where returns do not differ.
+    NaN where returns do not differ. `over_all` adds up sums over processes.
     """
     there = mask.bool()
-    spread = returns[there].var(correction=0)
-    return float("nan") if spread < 1e-12 else float(1 - (returns - values)[there].var(correction=0) / spread)
+    spread, missed = (_variance(found[there].double(), over_all) for found in (returns, returns - values))
+    return float("nan") if spread < 1e-12 else float(1 - missed / spread)
+
+
+def _variance(found: torch.Tensor, over_all: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    count, total = over_all(torch.stack([found.new_tensor(found.numel()), found.sum()])).unbind()
+    return over_all(((found - total / count) ** 2).sum()[None])[0] / count

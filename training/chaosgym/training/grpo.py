@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from chaosgym.training.config import GrpoConfig
-from chaosgym.training.reinforcement import Method, reinforce
+from chaosgym.training.reinforcement import Method, need_vllm, reinforce
 from chaosgym.training.run import open_run
 from chaosgym.training.tasks import read_sources
 
@@ -17,6 +17,7 @@ __all__ = ["GrpoConfig", "grpo"]
 
 def grpo(config: GrpoConfig, *, resume: bool = False) -> dict[str, Any]:
     """Train and return the summary; a finished run is not run again when `resume` is set."""
+    need_vllm(config)
     run = open_run(config, "grpo", resume)
     if config.task == "investigate":
         from chaosgym.training.inquire import reinforce_inquiries

@@ -85,7 +85,7 @@ def starting_model(config: Answering, form: PromptFormat) -> tuple[Any, Any]:
     if config.model == NANO:
         model, tokenizer = new_model(config, read_sources(config.episodes), prompt_format(config))
     else:
-        model, tokenizer = load_model(config.model)
+        model, tokenizer = load_model(config.model, frozen=bool(config.lora))
     if form.rendering == "compact":
         teach_phrases(model, tokenizer)
     return model, tokenizer

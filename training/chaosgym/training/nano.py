@@ -14,7 +14,7 @@ from chaosgym.training.tokenizer import load_tokenizer
 if TYPE_CHECKING:
     from peft import LoraConfig
 
-__all__ = ["NANO_ANSWER", "device_arguments", "load_model", "lora_config", "make_nano", "prompt_format"]
+__all__ = ["NANO_ANSWER", "checkpointing", "device_arguments", "load_model", "lora_config", "make_nano", "prompt_format"]
 
 NANO_ANSWER = 24
 """Tokens that a nano model may answer with: three causes take 18."""
@@ -45,9 +45,10 @@ def make_nano(shape: NanoShape, tokenizer: Any, seed: int) -> Any:
     return model
 
 
-def load_model(name: str) -> tuple[Any, Any]:
-    """Model and tokenizer of a folder or hub id, in float32 on a CPU. Raises InputError when they cannot be loaded.
+def load_model(name: str, frozen: bool = False) -> tuple[Any, Any]:
+    """Model and tokenizer of a folder or hub id. Raises InputError when they cannot be loaded.
 
+    Weights are float32, as small updates are lost on shorter ones; on a GPU those that stay as they are (`frozen`) are as in the file.
     A folder with LoRA adapters comes back merged into its base, so that the next stage can put its own on top.
     """
     import torch
@@ -59,7 +60,7 @@ def load_model(name: str) -> tuple[Any, Any]:
         raise InputError(f"{name}: no config.json, so not a model; name a model folder such as runs/sft/model, or a hub id")
     tokenizer = load_tokenizer(name)
     try:
-        dtype = "auto" if torch.cuda.is_available() else torch.float32
+        dtype = "auto" if frozen and torch.cuda.is_available() else torch.float32
         model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, local_files_only=local)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{name}: the model cannot be loaded ({error}); check the folder, or the hub id and the network") from error
@@ -90,13 +91,18 @@ def lora_config(lora: Lora | None) -> LoraConfig | None:
 def device_arguments(precision: str) -> dict[str, Any]:
     """Trainer arguments for what this machine has; TRL alone would take bfloat16 everywhere and recompute activations."""
     import torch
-    from transformers import TrainingArguments
 
     gpu = torch.cuda.is_available()
     short = precision == "bfloat16" or (precision == "auto" and (gpu or _short_floats_are_fast()))
+    return {"use_cpu": not gpu, "bf16": short, "dataloader_pin_memory": gpu, **checkpointing(gpu)}
+
+
+def checkpointing(wanted: bool) -> dict[str, bool]:
+    """The trainer argument for computing activations again in the backward pass instead of keeping them."""
+    from transformers import TrainingArguments
+
     # The old name of the same thing, which TRL switches on, is deprecated where the new one exists.
-    checkpointing = "activation_checkpointing" if hasattr(TrainingArguments, "activation_checkpointing") else "gradient_checkpointing"
-    return {"use_cpu": not gpu, "bf16": short, "dataloader_pin_memory": gpu, checkpointing: gpu}
+    return {"activation_checkpointing" if hasattr(TrainingArguments, "activation_checkpointing") else "gradient_checkpointing": wanted}
 
 
 def _short_floats_are_fast() -> bool:

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from chaosgym.training import processes
+
 __all__ = ["MuonAdamW", "Schedule", "make_optimizer", "make_schedule"]
 
 
@@ -65,6 +67,8 @@ class Schedule:
         now = time.monotonic()
         self.elapsed += now - self._mark if self._mark is not None else 0.0
         self._mark = now
+        if self.seconds:  # by one clock, or processes would end at different steps
+            self.elapsed = processes.first(lambda: self.elapsed)
         done = self.progress(step)
         rise = min(1.0, (done + 1 / self.steps) / self.warmup) if self.warmup else 1.0
         return rise * max(0.1, 1.0 - done)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chaosgym.training.config import PpoConfig
-from chaosgym.training.reinforcement import Method, reinforce
+from chaosgym.training.reinforcement import Method, need_vllm, reinforce
 from chaosgym.training.run import open_run
 from chaosgym.training.tasks import read_sources
 
@@ -19,6 +19,7 @@ __all__ = ["PpoConfig", "ppo"]
 
 def ppo(config: PpoConfig, *, resume: bool = False) -> dict[str, Any]:
     """Train and return the summary; a finished run is not run again when `resume` is set."""
+    need_vllm(config)
     run = open_run(config, "ppo", resume)
     if config.task == "investigate":
         from chaosgym.training.inquire import reinforce_inquiries

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from chaosgym.agents.prompt import PromptFormat
-from chaosgym.errors import InputError
+from chaosgym.errors import InputError, PrerequisiteError
+from chaosgym.extras import install_line, missing_modules
+from chaosgym.training import processes
 from chaosgym.training.callbacks import Clock, FiniteLoss, Metrics
 from chaosgym.training.config import Reinforcement
 from chaosgym.training.curriculum import Curriculum
@@ -24,11 +26,11 @@ from chaosgym.training.reward import Counted, Judge, Variance
 from chaosgym.training.rollouts import ROLLOUT_FILE, RolloutFile
 from chaosgym.training.run import Run
 from chaosgym.training.splits import Splits
-from chaosgym.training.supervised import finish, trainer_arguments
+from chaosgym.training.supervised import cut, finish, trainer_arguments
 from chaosgym.training.tasks import Source, make_task, read_held_out
 from chaosgym.training.validation import Best, divide
 
-__all__ = ["Method", "grpo_config", "reinforce", "run_to_end"]
+__all__ = ["Method", "grpo_config", "need_vllm", "reinforce", "run_to_end"]
 
 _log = logging.getLogger(__name__)
 
@@ -58,11 +60,12 @@ class Method:
 def reinforce(config: Reinforcement, run: Run, sources: Sequence[Source], method: Method) -> dict[str, Any]:
     """Train on `sources`, from the newest checkpoint of `run` if it has one, and return the summary."""
     form = _form(config)
+    processes.refuse_difference("episodes", [source.id for source in sources])
     sources, kept_out = divide(sources, config.validation)
-    model, tokenizer = load_model(config.model)
+    model, tokenizer = load_model(config.model, frozen=bool(config.lora))
     judge = Judge(form, sparse=config.reward == "sparse")
     trainer = _trainer(config, run, model, tokenizer, judge, form, method)
-    curriculum = Curriculum(sources, form, config.seed + 3, trainer.accelerator.process_index, config.evenly)
+    curriculum = Curriculum(sources, form, config.seed + 3, processes.rank(), processes.count(), config.evenly)
     if not run.checkpoint():  # else what was learnt then and since is in it
         _try(trainer, judge, config, run, sources, form, curriculum)
     judge.kept = _kept(config, run, trainer)
@@ -93,13 +96,10 @@ def run_to_end(
 def _best(
     config: Reinforcement, run: Run, judge: Judge, kept_out: Sequence[Source], form: PromptFormat, trainer: Any
 ) -> Iterator[Best | Splits]:
-    """Who looks at other episodes, and picks the result where there is something to pick it by.
-
-    Of several processes each would pick another.
-    """
-    if config.watched and trainer.accelerator.num_processes == 1:  # first: the other may go back to other weights
+    """Who looks at other episodes, and picks the result where there is something to pick it by."""
+    if config.watched:  # first: the other may go back to other weights
         yield Splits(trainer, judge, run, read_held_out(config.watched), form, config.validate_every)
-    if kept_out and trainer.accelerator.num_processes == 1:
+    if kept_out:
         yield Best(trainer, judge, run, kept_out, form, config.validate_every)
 
 
@@ -128,6 +128,7 @@ def grpo_config(config: Reinforcement, run: Run, method: Method, longest: int) -
     """What TRL is told; `longest`: tokens of an answer."""
     from trl.trainer.grpo_config import GRPOConfig
 
+    _refuse_torn_groups(config)
     arguments: dict[str, Any] = {
         **trainer_arguments(config, run),
         "num_generations": config.generations,
@@ -140,9 +141,30 @@ def grpo_config(config: Reinforcement, run: Run, method: Method, longest: int) -
         "chat_template_kwargs": {"enable_thinking": False},
         "shuffle_dataset": False,
         "remove_unused_columns": False,
+        **_generation(config),
         **method.arguments,
     }
     return GRPOConfig(**arguments)
+
+
+def _generation(config: Reinforcement) -> dict[str, Any]:
+    return {"use_vllm": True, "vllm_mode": config.vllm, "vllm_server_base_url": config.vllm_url} if config.vllm else {}
+
+
+def need_vllm(config: Reinforcement) -> None:
+    """Raise PrerequisiteError where vLLM is wanted and not there; that is told before there is a run directory."""
+    if config.vllm and (missing := missing_modules("vllm")):
+        raise PrerequisiteError(f"vllm: {config.vllm} needs the package {missing[0]}; run: {install_line('vllm')}, or drop vllm")
+
+
+def _refuse_torn_groups(config: Reinforcement) -> None:
+    """The answers to an incident must be of one process, which draws another incident where they are all alike."""
+    micro, _ = cut(config)
+    if micro % config.generations:
+        raise InputError(
+            f"generations {config.generations} does not divide {micro}, the answers in memory of each of {processes.count()} processes: "
+            "raise batch_size, or start fewer processes"
+        )
 
 
 def _shared(config: Reinforcement, model: Any) -> bool:
@@ -150,9 +172,9 @@ def _shared(config: Reinforcement, model: Any) -> bool:
     import torch
 
     known = getattr(model.config, "model_type", "") in ("qwen3", "qwen2", "llama")
-    possible = known and config.lora is None and config.micro == config.batch_size
+    possible = known and config.lora is None and not config.vllm and not config.shard and cut(config)[1] == 1
     if config.shared_prefix and not possible:
-        raise InputError("shared_prefix works for Qwen and Llama models trained whole, without micro_batch_size; leave shared_prefix out")
+        raise InputError("shared_prefix works for Qwen and Llama models trained whole, without micro_batch_size or shard; leave it out")
     return possible and not torch.cuda.is_available() if config.shared_prefix is None else config.shared_prefix
 
 

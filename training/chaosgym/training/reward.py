@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 from chaosgym.agents.prompt import PromptFormat
 from chaosgym.rewards import WEIGHTS, score
+from chaosgym.training import processes
 from chaosgym.training.callbacks import Guard
 from chaosgym.training.rollouts import Rollout, RolloutFile
 from chaosgym.training.tasks import Task
@@ -83,17 +84,21 @@ class Judge:
             self.unreadable[scenario] += rollout.terms.get("format", 1.0) == 0.0
 
     def rollouts(self, trainer: Any, tasks: Sequence[Task], each: int, batch: int = 16) -> list[list[Rollout]]:
-        """Let the trainer's model answer every task `each` times, as it does in training; the scored answers per task."""
+        """Let the trainer's model answer every task `each` times, as it does in training; the scored answers per task.
+
+        Several processes share the work, and all are told what came of it.
+        """
         found: list[list[Rollout]] = []
-        for at in range(0, len(tasks), batch):
-            part = [task for task in tasks[at : at + batch] for _ in range(each)]
+        mine = processes.share(tasks)
+        for at in range(0, len(mine), batch):
+            part = [task for task in mine[at : at + batch] for _ in range(each)]
             prompt_ids, images, fields = trainer._tokenize_prompts([task.messages for task in part])
             ids = trainer._generate_single_turn(prompt_ids, images, fields, each)
             ids = ids[0] if isinstance(ids, tuple) else ids  # GRPO's come with their probabilities
             texts = trainer.processing_class.batch_decode(ids, skip_special_tokens=True)
             scored = [self.rollout(text, task) for text, task in zip(texts, part, strict=True)]
             found += [scored[i : i + each] for i in range(0, len(scored), each)]
-        return found
+        return processes.merge(found, len(tasks))
 
     def reset(self) -> None:
         """Count from nothing again."""

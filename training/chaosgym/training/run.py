@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import platform
 import re
 import warnings
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from chaosgym.errors import InfrastructureError, InputError
+from chaosgym.training import processes
 from chaosgym.training.allocator import keep_freed_memory
 from chaosgym.training.config import Training
 
@@ -55,24 +57,41 @@ class Run:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def log(self, record: dict[str, Any]) -> None:
-        """Append one line to metrics.jsonl."""
+        """Append one line to metrics.jsonl; of several processes the first does."""
+        if processes.rank() == 0:
+            self._append(record)
+
+    def _append(self, record: dict[str, Any]) -> None:
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def finish(self, summary: dict[str, Any]) -> dict[str, Any]:
         """Write summary.json, all at once, and return it."""
         whole = {"command": self.command, "out": str(self.path), "model": str(self.model), **summary}
-        _write(self.path / "summary.json", whole)
+        processes.first(lambda: _write(self.path / "summary.json", whole))
         return whole
 
 
 def open_run(config: Training, command: str, resume: bool) -> Run:
-    """Make the run directory of `config`, or reopen it.
+    """Make the run directory of `config`, or reopen it; of several processes the first does.
 
-    Raises InputError when it is there and `resume` is not, and when it was begun with another configuration.
+    Raises InputError when it is there and `resume` is not, when it was begun with another configuration, and when not all see it.
     """
     keep_freed_memory()
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)  # of transformers, about itself
+    run = processes.first(lambda: _open(config, command, resume))
+    blind = [place for (place,) in processes.gather([_unseen(run)]) if place]
+    if blind:
+        raise InputError(f"{run.path}: {blind[0]} does not see what another process wrote there; name an `out` that all share")
+    return run
+
+
+def _unseen(run: Run) -> str:
+    """This machine's name where it does not see the run directory."""
+    return "" if (run.path / "config.json").is_file() else platform.node()
+
+
+def _open(config: Training, command: str, resume: bool) -> Run:
     run = Run(config.out, command)
     resolved = config.model_dump(mode="json")
     if (run.path / "config.json").is_file():

@@ -31,7 +31,7 @@ def make_tuned(config: SftConfig, run: Run, sources: Sequence[Source]) -> dict[s
     """As `sft`, of sources that were read already."""
     sources, _ = divide(sources, config.validation)
     form = prompt_format(config)
-    model, tokenizer = new_model(config, sources, form) if config.model == NANO else load_model(config.model)
+    model, tokenizer = new_model(config, sources, form) if config.model == NANO else load_model(config.model, frozen=bool(config.lora))
     return supervised.fit(config, run, model, tokenizer, _sequences(config, sources, form, tokenizer), form)
 
 

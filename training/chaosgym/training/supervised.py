@@ -9,13 +9,14 @@ from typing import Any
 
 from chaosgym.agents.prompt import PromptFormat
 from chaosgym.errors import InputError
+from chaosgym.training import processes
 from chaosgym.training.callbacks import Clock, FiniteLoss, Metrics, quiet
 from chaosgym.training.config import Training
-from chaosgym.training.nano import device_arguments, lora_config
+from chaosgym.training.nano import checkpointing, device_arguments, lora_config
 from chaosgym.training.optimizer import Schedule, make_optimizer, make_schedule
 from chaosgym.training.run import Run
 
-__all__ = ["Sequence", "answer_sequence", "fit", "text_sequence", "trainer_arguments"]
+__all__ = ["Sequence", "answer_sequence", "cut", "fit", "text_sequence", "trainer_arguments"]
 
 Sequence = dict[str, list[int]]
 """`input_ids`, and `labels` with -100 where nothing is to be learnt."""
@@ -37,13 +38,14 @@ def answer_sequence(tokenizer: Any, messages: list[dict[str, str]], answer: str)
 
 
 def trainer_arguments(config: Training, run: Run) -> dict[str, Any]:
-    """Arguments that every trainer of ours gets."""
+    """Arguments that every trainer of ours gets. Raises InputError where a batch can't be cut into equal parts for all processes."""
+    micro, times = cut(config)
     return {
         "output_dir": str(run.path),
         "seed": config.seed,
         "max_steps": config.steps,
-        "per_device_train_batch_size": config.micro,
-        "gradient_accumulation_steps": config.batch_size // config.micro,
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": times,
         "learning_rate": config.learning_rate,
         "max_grad_norm": 1.0,
         "logging_steps": config.log_every,
@@ -51,8 +53,30 @@ def trainer_arguments(config: Training, run: Run) -> dict[str, Any]:
         "save_total_limit": 2,
         "report_to": list(config.report_to) or "none",
         "disable_tqdm": True,
+        "ddp_find_unused_parameters": False,
         **device_arguments(config.precision),
+        **(_shards() if config.shard else {}),
     }
+
+
+def _shards() -> dict[str, Any]:
+    """FSDP2: every layer is gathered where it computes; checkpoints and the result are whole files."""
+    if processes.count() == 1:
+        raise InputError("shard: there is one process, and nobody to share with: start several with `torchrun`, or drop shard")
+    import torch
+
+    return {**checkpointing(False), "fsdp": True, "fsdp_config": {"version": 2, "activation_checkpointing": torch.cuda.is_available()}}
+
+
+def cut(config: Training) -> tuple[int, int]:
+    """(sequences in the memory of one process at a time, how many times per update), so that all processes together do a batch."""
+    of = processes.count()
+    micro = config.micro_batch_size or config.batch_size // of
+    if not micro or config.batch_size % (micro * of):
+        each = f"{micro} sequences at a time each" if config.micro_batch_size else "alike"
+        remedy = "set micro_batch_size so that it divides batch_size by them" if config.batch_size % of == 0 else "change batch_size"
+        raise InputError(f"batch_size {config.batch_size} cannot be cut for {of} processes, {each}: {remedy}, or start fewer processes")
+    return micro, config.batch_size // (micro * of)
 
 
 def fit(
@@ -67,6 +91,7 @@ def fit(
 
     rows = list(sequences)
     _check_lengths(rows, model, config)
+    processes.refuse_difference("sequences to train on", hash(tuple(tuple(row["input_ids"]) for row in rows)))
     args = SFTConfig(
         **trainer_arguments(config, run), max_length=None, packing=False, shuffle_dataset=False, train_sampling_strategy="sequential",
         dataset_kwargs={"skip_prepare_dataset": True},
@@ -89,22 +114,28 @@ def finish(
 ) -> dict[str, Any]:
     """Run the loop from the newest checkpoint, save the model, write the summary."""
     began = time.monotonic()
+    if trainer.args.fsdp and not trainer.is_fsdp_enabled:  # it trains copies then, without a word
+        raise InputError("shard: needs GPUs, and there are none for accelerate to share out; drop shard")
     quiet(trainer)
     checkpoint = run.checkpoint()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     check()
     trainer.save_model(str(run.model))
-    tokenizer.save_pretrained(str(run.model))
-    form.save(run.model)
+    processes.first(lambda: _save_words(tokenizer, run, form))
     return run.finish({
         "steps": trainer.state.global_step,
         "seconds": round(time.monotonic() - began, 2),
         "out_of_time": schedule.out_of_time,
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
-        "tokens": int(getattr(trainer, "_total_train_tokens", 0)),
+        "tokens": int(trainer.state.num_input_tokens_seen),
         "resumed_from": checkpoint.name if checkpoint else None,
         **known,
     })
+
+
+def _save_words(tokenizer: Any, run: Run, form: PromptFormat) -> None:
+    tokenizer.save_pretrained(str(run.model))
+    form.save(run.model)
 
 
 def _check_lengths(rows: list[Sequence], model: Any, config: Training) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from transformers import TrainerCallback
 
+from chaosgym.training import processes
 from chaosgym.training.tasks import Source, Task, make_task
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ class Best(TrainerCallback):
             self._restore()
             _log.info("the model of step %d answers kept-out episodes best: it is the one", self._step)
         self._run.log({"step": state.global_step, "validation/best_step": self._step})
-        (self._run.path / _FILE).unlink(missing_ok=True)
+        processes.wait()  # until all have read it
+        processes.first(lambda: (self._run.path / _FILE).unlink(missing_ok=True))
 
     def _ask(self, step: int) -> None:
         if step == self._asked:
@@ -121,26 +123,36 @@ class Best(TrainerCallback):
     def _restore(self) -> None:
         import torch
 
-        best = torch.load(self._run.path / _FILE, weights_only=True)
-        _weights(self._trainer).load_state_dict(best["weights"], strict=False)
+        best = torch.load(self._run.path / _FILE, weights_only=True)["weights"]
+        with torch.no_grad():
+            for name, parameter in _trained(self._trainer).items():
+                parameter.copy_(_parted(best[name].to(parameter.device), parameter))
+        self._trainer._last_loaded_step = -1  # vLLM has those of before
 
     def _keep(self) -> None:
         import torch
 
-        trained = {name: p.detach().cpu().clone() for name, p in _weights(self._trainer).named_parameters() if p.requires_grad}
-        draft = self._run.path / f".{_FILE}.partial"
-        torch.save({"worth": self._worth, "step": self._step, "weights": trained}, draft)
-        draft.replace(self._run.path / _FILE)
+        trained = {name: _whole(parameter).cpu().clone() for name, parameter in _trained(self._trainer).items()}
+
+        def write() -> None:
+            draft = self._run.path / f".{_FILE}.partial"
+            torch.save({"worth": self._worth, "step": self._step, "weights": trained}, draft)
+            draft.replace(self._run.path / _FILE)
+
+        processes.first(write)
 
 
 def likeliest(trainer: Any, judge: Judge, tasks: Sequence[Task]) -> list[Rollout]:
     """Answers as they are given in use: the likeliest, and not one at random."""
-    sampling = trainer.generation_config
-    temperature, sampling.temperature = sampling.temperature, _GREEDY
+    who = [trainer.generation_config, *filter(None, [getattr(trainer, "vllm_generation", None)])]
+    temperature = who[0].temperature
     try:
+        for sampling in who:
+            sampling.temperature = _GREEDY
         return [rollout for (rollout,) in judge.rollouts(trainer, tasks, 1)]
     finally:
-        sampling.temperature = temperature
+        for sampling in who:
+            sampling.temperature = temperature
 
 
 def _figures(answers: Sequence[Rollout], solved: float) -> dict[str, float]:
@@ -155,5 +167,19 @@ def _figures(answers: Sequence[Rollout], solved: float) -> dict[str, float]:
     }
 
 
-def _weights(trainer: Any) -> Any:
-    return trainer.accelerator.unwrap_model(trainer.model)
+def _trained(trainer: Any) -> dict[str, Any]:
+    return {name: p for name, p in trainer.accelerator.unwrap_model(trainer.model).named_parameters() if p.requires_grad}
+
+
+def _whole(parameter: Any) -> Any:
+    """All of it, where several processes hold a part each."""
+    return (parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter).detach()
+
+
+def _parted(whole: Any, like: Any) -> Any:
+    """This process's part of it, where `like` is one."""
+    if not hasattr(like, "full_tensor"):
+        return whole
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(whole, like.device_mesh, like.placements)
