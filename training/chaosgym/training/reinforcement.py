@@ -21,13 +21,13 @@ from chaosgym.training.curriculum import Curriculum
 from chaosgym.training.nano import load_model, lora_config, prompt_format
 from chaosgym.training.optimizer import Schedule, make_optimizer, make_schedule
 from chaosgym.training.reward import Counted, Judge, Variance
-from chaosgym.training.rollouts import ROLLOUT_FILE, RolloutFile
+from chaosgym.training.rollouts import ROLLOUT_FILE, Rollout, RolloutFile
 from chaosgym.training.run import Run
 from chaosgym.training.supervised import finish, trainer_arguments
 from chaosgym.training.tasks import Source, make_task
-from chaosgym.training.validation import Best, divide
+from chaosgym.training.validation import Best, ReportExam, divide
 
-__all__ = ["Method", "grpo_config", "reinforce", "run_to_end"]
+__all__ = ["Method", "best", "grpo_config", "kept_file", "reinforce", "run_to_end", "shares"]
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Method:
     trainer: Callable[..., Any]
     """An AskingGRPOTrainer, or a subclass."""
     sharing: Callable[..., Any]
-    """The same, computing each prompt once for all its answers."""
+    """The same, computing once what all answers to a prompt share; of investigations what all turns of one share."""
     arguments: dict[str, Any]
     """For GRPOConfig, beyond those that every method gets."""
     epochs: int = 1
@@ -64,11 +64,12 @@ def reinforce(config: Reinforcement, run: Run, sources: Sequence[Source], method
     curriculum = Curriculum(sources, form, config.seed + 3, trainer.accelerator.process_index, config.evenly)
     if not run.checkpoint():  # else what was learnt then and since is in it
         _try(trainer, judge, config, run, sources, form, curriculum)
-    judge.kept = _kept(config, run, trainer)
+    judge.kept = kept_file(config, run, trainer)
     trainer.ask(curriculum, judge, method.oversample)
     trainer.train_dataset = _placeholders(-(-config.steps // method.epochs) * config.batch_size // config.generations)
     trainer.add_callback(curriculum)
-    return run_to_end(config, run, method, trainer, tokenizer, form, judge, *_best(config, run, judge, kept_out, form, trainer))
+    exam = ReportExam(trainer, judge, kept_out, form) if kept_out else None
+    return run_to_end(config, run, method, trainer, tokenizer, form, judge, *best(config, run, trainer, exam))
 
 
 def run_to_end(
@@ -89,12 +90,10 @@ def run_to_end(
     return finish(trainer, run, tokenizer, form, schedule, check)
 
 
-def _best(
-    config: Reinforcement, run: Run, judge: Judge, kept_out: Sequence[Source], form: PromptFormat, trainer: Any
-) -> Iterator[Best]:
+def best(config: Reinforcement, run: Run, trainer: Any, exam: Callable[[], Sequence[Rollout]] | None) -> Iterator[Best]:
     """Who picks the result, where there is something to pick it by; of several processes each would pick another."""
-    if kept_out and trainer.accelerator.num_processes == 1:
-        yield Best(trainer, judge, run, kept_out, form, config.validate_every)
+    if exam is not None and trainer.accelerator.num_processes == 1:
+        yield Best(trainer, run, exam, config.validate_every)
 
 
 def _form(config: Reinforcement) -> PromptFormat:
@@ -106,7 +105,7 @@ def _trainer(
     config: Reinforcement, run: Run, model: Any, tokenizer: Any, judge: Judge, form: PromptFormat, method: Method
 ) -> Any:
     """A trainer that has no data yet."""
-    kind = method.sharing if _shared(config, model) else method.trainer
+    kind = method.sharing if shares(config, model) else method.trainer
     trainer = kind(
         model, judge, grpo_config(config, run, method, form.max_new_tokens), _placeholders(1), processing_class=tokenizer,
         peft_config=lora_config(config.lora),
@@ -139,8 +138,8 @@ def grpo_config(config: Reinforcement, run: Run, method: Method, longest: int) -
     return GRPOConfig(**arguments)
 
 
-def _shared(config: Reinforcement, model: Any) -> bool:
-    """Whether prompts may be shared: asked for, or a Qwen3 model trained whole by one process on a CPU."""
+def shares(config: Reinforcement, model: Any) -> bool:
+    """Whether `Method.sharing` can be had: asked for, or a model like Qwen3 trained whole on a CPU."""
     import torch
 
     known = getattr(model.config, "model_type", "") in ("qwen3", "qwen2", "llama")
@@ -150,7 +149,7 @@ def _shared(config: Reinforcement, model: Any) -> bool:
     return possible and not torch.cuda.is_available() if config.shared_prefix is None else config.shared_prefix
 
 
-def _kept(config: Reinforcement, run: Run, trainer: Any) -> RolloutFile | None:
+def kept_file(config: Reinforcement, run: Run, trainer: Any) -> RolloutFile | None:
     """Where rollouts go; of several processes the first keeps its own. What comes again after the checkpoint is dropped."""
     if not config.rollout_megabytes or not trainer.accelerator.is_main_process:
         return None

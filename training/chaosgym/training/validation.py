@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from transformers import TrainerCallback
 
+from chaosgym.training.reward import SOLVED
 from chaosgym.training.tasks import Source, make_task
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from chaosgym.training.rollouts import Rollout
     from chaosgym.training.run import Run
 
-__all__ = ["Best", "divide"]
+__all__ = ["Best", "ReportExam", "divide"]
 
 _log = logging.getLogger(__name__)
 _FEWEST = 12
@@ -59,14 +60,30 @@ def _draw(identity: str) -> float:
     return int.from_bytes(hashlib.sha256(f"validation {identity}".encode()).digest()[:6]) / 2**48
 
 
+class ReportExam:
+    """Asks the trainer's model about the reports of kept-out episodes; the answers are as in use, the likeliest and not one at random."""
+
+    def __init__(self, trainer: Any, judge: Judge, sources: Sequence[Source], form: PromptFormat) -> None:
+        self._trainer, self._judge = trainer, judge
+        self._tasks = [make_task(source, -1_000_000 - number, form) for source in sources for number in range(_RENDERINGS)]
+        judge.know(self._tasks)
+
+    def __call__(self) -> list[Rollout]:
+        """One answer to each question."""
+        sampling = self._trainer.generation_config
+        temperature, sampling.temperature = sampling.temperature, _GREEDY
+        try:
+            return [rollout for (rollout,) in self._judge.rollouts(self._trainer, self._tasks, 1)]
+        finally:
+            sampling.temperature = temperature
+
+
 class Best(TrainerCallback):
     """Asks the model about the kept-out episodes now and then, goes back where it got far worse, and hands over the best weights."""
 
-    def __init__(self, trainer: Any, judge: Judge, run: Run, sources: Sequence[Source], form: PromptFormat, every: int) -> None:
-        self._trainer = trainer
-        self._judge, self._run, self._every = judge, run, every
-        self._tasks = [make_task(source, -1_000_000 - number, form) for source in sources for number in range(_RENDERINGS)]
-        judge.know(self._tasks)
+    def __init__(self, trainer: Any, run: Run, exam: Callable[[], Sequence[Rollout]], every: int) -> None:
+        """`exam` gives the answers of the trainer's model about them; it is held every so many steps."""
+        self._trainer, self._run, self._exam, self._every = trainer, run, exam, every
         self._worth, self._step, self._asked, self._backs = float("-inf"), 0, -1, 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -97,8 +114,8 @@ class Best(TrainerCallback):
         if step == self._asked:
             return
         self._asked = step
-        answers = [rollout for (rollout,) in self._answers() if rollout.reward is not None]
-        found = _figures(answers, self._judge.solved)
+        answers = [rollout for rollout in self._exam() if rollout.reward is not None]
+        found = _figures(answers)
         self._run.log({"step": step, **{f"validation/{name}": round(value, 4) for name, value in found.items()}})
         said = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
         _log.info("step %d: %s on %d questions about kept-out episodes", step, said, len(answers))
@@ -118,15 +135,6 @@ class Best(TrainerCallback):
         self._run.log({"step": step, "validation/went_back": self._backs})
         _log.info("step %d: far worse than step %d, so back to it, with %g of the learning rate", step, self._step, _SLOWER)
 
-    def _answers(self) -> list[list[Rollout]]:
-        """As they are given in use: the likeliest, and not one at random."""
-        sampling = self._trainer.generation_config
-        temperature, sampling.temperature = sampling.temperature, _GREEDY
-        try:
-            return self._judge.rollouts(self._trainer, self._tasks, 1)
-        finally:
-            sampling.temperature = temperature
-
     def _restore(self) -> None:
         import torch
 
@@ -142,12 +150,12 @@ class Best(TrainerCallback):
         draft.replace(self._run.path / _FILE)
 
 
-def _figures(answers: Sequence[Rollout], solved: float) -> dict[str, float]:
+def _figures(answers: Sequence[Rollout]) -> dict[str, float]:
     """Shares of answers that are right in all, in the component, in the fault; and the mean reward."""
     rewards = [rollout.reward or 0.0 for rollout in answers]
     count = max(1, len(answers))
     return {
-        "accuracy": sum(reward > solved for reward in rewards) / count,
+        "accuracy": sum(reward > SOLVED for reward in rewards) / count,
         "component": sum(rollout.terms["component"] == 1.0 for rollout in answers) / count,
         "fault": sum(rollout.terms["fault"] == 1.0 for rollout in answers) / count,
         "reward": sum(rewards) / count,
