@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from chaosgym.agents import Investigator, make_agent
+from chaosgym.agents.caller import CallingAgent
 from chaosgym.agents.prompt import PromptFormat
 from chaosgym.envs.dossier import Dossier, RecordedDossiers
 from chaosgym.envs.investigate import InvestigateEnv
@@ -31,6 +32,8 @@ from chaosgym.training.inquests import draw_inquests, read_inquests
 from chaosgym.training.nano import make_nano
 from chaosgym.training.phrases import teach_phrases
 from chaosgym.training.ppo import ppo
+from chaosgym.training.rescore import rescore
+from chaosgym.training.rollouts import ROLLOUT_FILE, read_rollouts
 from chaosgym.training.sft import sft
 from chaosgym.training.tokenizer import build_tokenizer
 from chaosgym.training.traces import Trace, make_trace
@@ -283,9 +286,10 @@ class TestLine:
 
     @pytest.mark.parametrize("method", ["grpo", "ppo"])
     def test_reinforcement_plays_rollouts_and_closes_every_environment(
-        self, method: str, tuned: Path, episodes: Path, tmp_path: Path, opened: list[InvestigateTools]
+        self, method: str, tuned: Path, episodes: Path, tmp_path: Path, opened: list[InvestigateTools], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        changes = {"model": str(tuned), "steps": 4, "batch_size": 4, "generations": 2, "temperature": 1.0}
+        monkeypatch.setattr("chaosgym.training.inquire.divide", lambda inquests, share: (inquests[:2], inquests[2:]))
+        changes = {"model": str(tuned), "steps": 4, "batch_size": 4, "generations": 2, "temperature": 1.0, "validate_every": 2}
         config = settings(episodes, tmp_path / method, **changes)
         done = grpo(GrpoConfig.model_validate(config)) if method == "grpo" else ppo(PpoConfig.model_validate(config))
         assert done["steps"] == 4
@@ -295,6 +299,33 @@ class TestLine:
         assert len(opened) >= 4
         assert all("has ended" in tools.topology() for tools in opened)
         assert (Path(done["model"]) / "chaosgym.json").is_file()
+        assert len(lines(tmp_path / method, "validation/accuracy")) == 3
+        assert lines(tmp_path / method, "validation/best_step")[0] in (0, 2, 4)
+        self.check_rollouts(tmp_path / method, batches=4 if method == "grpo" else 2)
+
+    @staticmethod
+    def check_rollouts(run: Path, batches: int) -> None:
+        """They are those of the batches, about what is trained on, and the present reward makes the same of them."""
+        kept = list(read_rollouts(run / ROLLOUT_FILE))
+        assert len(kept) == 4 * batches
+        assert {rollout.episode for rollout in kept} <= {"e0", "e1"}
+        assert any('"name"' in rollout.text for rollout in kept)
+        assert all(not rollout.answer or json.loads(rollout.answer)["verdict"] for rollout in kept)
+        again = rescore(run)
+        assert (again.answers, again.missing, again.moved) == (4 * batches, 0, 0)
+        assert again.changes[0].before == pytest.approx(again.changes[0].now)
+        assert again.changes[0].changed == 0
+
+    def test_a_model_investigates_alike_whether_it_reads_pages_once_or_time_and_again(
+        self, tuned: Path, episodes: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        agent = make_agent(f"slm:{tuned}")
+        assert isinstance(agent, CallingAgent)
+        evidence = [dossier(episodes, number).evidence for number in range(4)]
+        once = [agent.investigate(evidence, rendering) for rendering in (0, 1)]
+        monkeypatch.setattr("chaosgym.agents.turns.can_take_turns", lambda model: False)
+        assert [agent.investigate(evidence, rendering) for rendering in (0, 1)] == once
+        assert len({one.calls for found in once for one in found}) > 1
 
     def test_the_cache_that_outlives_turns_changes_no_token_and_no_number(
         self, tuned: Path, episodes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -304,7 +335,7 @@ class TestLine:
         for fast, batches in made.items():
             changes = {"model": str(tuned), "steps": 2, "batch_size": 8, "generations": 2, "temperature": 0.001, "shared_prefix": fast}
             config = GrpoConfig.model_validate(settings(episodes, tmp_path / str(fast), **changes, learning_rate=1e-9))
-            compute = AskingGRPOTrainer._compute_loss
+            compute = AskingGRPOTrainer._compute_loss  # pyright: ignore[reportPrivateUsage]
 
             def note(self: Any, model: Any, inputs: Any, batches: Any = batches, compute: Any = compute) -> Any:
                 ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1)
@@ -350,3 +381,4 @@ def test_what_came_of_a_rollout_is_told(episodes: Path, tmp_path: Path) -> None:
     found = outcome(tools)
     assert (found.calls, found.spent, found.submitted) == (1, 1, True)
     assert found.terms["spending"] == pytest.approx(1 / 30)
+    assert json.loads(found.answer)["verdict"] == "healthy"

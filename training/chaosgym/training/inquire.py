@@ -176,7 +176,8 @@ def _trainer(
         model, ledger, arguments, Dataset.from_list(rows), processing_class=tokenizer, peft_config=lora_config(config.lora),
         environment_factory=factories,
     )
-    trainer._env_tools = dict.fromkeys(factories, list(tool_schemas()))  # TRL would derive them from the methods anew for every turn
+    tools = list(tool_schemas())  # TRL would derive them from the methods, anew for every turn
+    trainer._env_tools = dict.fromkeys(factories, tools)
     trainer.generation_config.max_new_tokens = form.max_new_tokens  # of one turn; TRL would let it write on to the end of all
     method.prepare(trainer)
     return trainer

@@ -32,11 +32,12 @@ class TurnsGRPOTrainer(AskingGRPOTrainer):
 
     def _generate(self, prompts: list[Any]) -> Any:
         config: Any = self.generation_config
+        ends: Any = self.eos_token_ids
         with (
             unwrap_model_for_generation(self.model_wrapped, self.accelerator, generation_kwargs=self.generation_kwargs) as model,
             torch.no_grad(),
         ):
-            self._turns = Turns(model, self.eos_token_ids, config.max_new_tokens, config.temperature)
+            self._turns = Turns(model, ends, config.max_new_tokens, config.temperature)
             self._pages: dict[str, list[int]] = {}
             return super()._generate(prompts)
 
