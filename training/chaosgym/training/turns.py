@@ -28,7 +28,7 @@ _ROWS = 8
 
 
 class TurnsGRPOTrainer(AskingGRPOTrainer):
-    """AskingGRPOTrainer for single-process text models, several times faster where a rollout has many turns."""
+    """AskingGRPOTrainer for single-process text models, about three times as fast where a rollout has many turns."""
 
     def _generate(self, prompts: list[Any]) -> Any:
         config: Any = self.generation_config
