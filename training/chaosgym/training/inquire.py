@@ -111,7 +111,9 @@ class Ledger:
 def _rollout(step: int, episode: str, seed: int, completion: Any, found: Outcome, tools: InvestigateTools) -> Rollout:
     """What was said, without the pages, which come again when the same is asked."""
     said = (part for message in completion if message["role"] == "assistant" for part in _said(message))
-    return Rollout(step, episode, seed, "\n".join(said), found.answer, tools.get_reward(), dict(found.terms))
+    reward = tools.get_reward()
+    nothing = {} if reward is None else dict.fromkeys(WEIGHTS, 0.0)  # words without a call ended it, so nothing was scored
+    return Rollout(step, episode, seed, "\n".join(said), found.answer, reward, dict(found.terms) or nothing)
 
 
 def _said(message: dict[str, Any]) -> Iterator[str]:
