@@ -4,8 +4,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip
 QUICK := not training and not slow and not docker and not kubernetes
-# Those that need an engine, or break off what they measure, are run by hand; docs/sandboxes.md says how.
-BY_HAND := benchmarks/containers.py benchmarks/soak_kills.py benchmarks/results.py benchmarks/results_tables.py
+# Those that need an engine, break off what they measure, or take minutes on a busy machine are run by hand; docs/ says how.
+BY_HAND := $(addprefix benchmarks/,containers.py soak_kills.py grpo_step.py training_rate.py results.py results_tables.py ship_model.py)
 BENCHMARKS := $(filter-out $(BY_HAND),$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help

@@ -39,13 +39,13 @@ class Result:
     episodes: int
 
 
-def record_some(folder: Path) -> None:
-    """One live episode of each scenario of the library."""
+def record_some(folder: Path, which: str = "tag:basics") -> None:
+    """One live episode of each of those scenarios of the library."""
     from chaosgym.recording.pool import Pool
     from chaosgym.recording.record import plan_tasks, record
     from chaosgym.scenarios import find_scenarios, load_app
 
-    scenarios = find_scenarios("tag:basics")
+    scenarios = find_scenarios(which)
     apps = {s.spec.app: load_app(s.spec.app) for s in scenarios}
     with Pool(2) as pool:
         record(plan_tasks(scenarios, apps, len(scenarios), seed=1, split=None), pool, folder, lambda task, outcome: None)

@@ -20,7 +20,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,17 +41,20 @@ RECORDINGS: dict[str, list[str]] = {
 BACKEND = ["--scenarios", "split:train", "--split", "backend", "--seed", "7000", "--episodes", "87", "--workers", "2", "--out", HELD_OUT]
 CORPUS = {"sources": [{"kind": "episodes", "path": TRAIN}], "out": "corpus"}
 BASE = {"episodes": [TRAIN], "steps": 300, "corpus": "corpus", "mix": {"reports": 0.8, "corpus": 0.1, "skills": 0.1}}
-SFT = {"episodes": [TRAIN], "steps": 150}
+SFT = {"episodes": [TRAIN], "steps": 60}
 REINFORCED = {"episodes": [TRAIN], "validate_every": 50}
 STAGES: dict[str, tuple[str, dict[str, Any]]] = {
-    "sft+sft": ("sft", {"episodes": [TRAIN], "steps": 250}),
-    "sft+distill": ("distill", {"episodes": [TRAIN], "steps": 250, "teacher": "rules", "answers": 1}),
-    "sft+grpo": ("grpo", {**REINFORCED, "steps": 250}),
-    "sft+ppo": ("ppo", {**REINFORCED, "steps": 500}),
-    "sft+grpo-evenly": ("grpo", {**REINFORCED, "steps": 250, "evenly": 1.0, "oversample": 0.0}),
-    "sft+grpo-sparse": ("grpo", {**REINFORCED, "steps": 250, "reward": "sparse"}),
+    "sft+sft": ("sft", {"episodes": [TRAIN], "steps": 120}),
+    "sft+distill": ("distill", {"episodes": [TRAIN], "steps": 120, "teacher": "rules", "answers": 1}),
+    "sft+grpo": ("grpo", {**REINFORCED, "steps": 120}),
+    "sft+ppo": ("ppo", {**REINFORCED, "steps": 240}),  # two updates from each batch of answers: as many answers as GRPO
 }
 """What follows SFT, each from the same model, in the order in which it is run: (command, configuration)."""
+ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "sft+grpo-evenly": ("grpo", {**REINFORCED, "steps": 120, "evenly": 1.0, "oversample": 0.0}),
+    "sft+grpo-sparse": ("grpo", {**REINFORCED, "steps": 120, "reward": "sparse"}),
+}
+"""Likewise, once all seeds have gone through those."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,15 @@ def plan(out: Path, seeds: int, backend: str | None) -> Iterator[Step]:
     for seed in range(seeds):
         yield trained(out, f"sft-{seed}", "sft", {**SFT, "model": "base/model", "seed": seed}, "base")
         yield judged(out, f"sft-{seed}", names)
-        for stage, (kind, config) in STAGES.items():
-            yield trained(out, f"{stage}-{seed}", kind, {**config, "model": f"sft-{seed}/model", "seed": seed}, f"sft-{seed}")
-            yield judged(out, f"{stage}-{seed}", names)
+        yield from _after(out, STAGES, seed, names)
+    for seed in range(seeds):
+        yield from _after(out, ABLATIONS, seed, names)
+
+
+def _after(out: Path, stages: Mapping[str, tuple[str, dict[str, Any]]], seed: int, recordings: Sequence[str]) -> Iterator[Step]:
+    for stage, (kind, config) in stages.items():
+        yield trained(out, f"{stage}-{seed}", kind, {**config, "model": f"sft-{seed}/model", "seed": seed}, f"sft-{seed}")
+        yield judged(out, f"{stage}-{seed}", recordings)
 
 
 def trained(out: Path, name: str, kind: str, config: dict[str, Any], after: str) -> Step:
@@ -161,7 +170,7 @@ def main() -> None:
     if not args.tables:
         wanted = set(filter(None, args.only.split(",")))
         failed = run_all(args.out, [s for s in steps if not wanted or s.name in wanted or s.done.exists()], args.jobs)
-    write_tables(args.out, ["sft", *STAGES], args.seeds, root / "docs")
+    write_tables(args.out, ["sft", *STAGES, *ABLATIONS], args.seeds, root / "docs")
     if failed:
         sys.exit(f"error: {', '.join(failed)}; the logs are in {args.out / 'logs'}")
 

@@ -76,10 +76,11 @@ def _trained(out: Path, stage: str, seeds: Iterable[int]) -> dict[str, Any]:
 
 def _figures(rows: Mapping[int, Sequence[Row]]) -> dict[str, Any]:
     every = [row for of in rows.values() for row in of]
+    nameable = [row for row in every if row.split != "faults"]
     return {
         **{split: _mean(rows, name, lambda row, split=split: row.split == split) for split, name in SPLITS.items()},
         **{name: _mean(rows, name, lambda row: True) for name in WHOLE},
-        "calibration_error": calibration_error(every),
+        "calibration_error": calibration_error(nameable),
         "latency_p95_s": round(latency(every)[1], 5),
     }
 
@@ -127,9 +128,9 @@ def _stages(summary: Mapping[str, Any]) -> str:
     lines = [["", *titles, "halluc.", "false alarms", "ECE", "p95"]]
     for name, of in {**summary["stages"], **summary["rails"]}.items():
         cells = [_cell(of[split], "") for split in present]
-        rest = [f"{of['hallucination']['value']:.3f}", f"{of['false_alarm']['value']:.3f}"]
-        error = of["calibration_error"]
-        lines.append([name, *cells, *rest, "-" if error is None else f"{error:.3f}", f"{of['latency_p95_s'] * 1e3:.3g} ms"])
+        rest = [found["value"] if (found := of[measure]) else None for measure in ("hallucination", "false_alarm")]
+        rest = ["-" if value is None else f"{value:.3f}" for value in (*rest, of["calibration_error"])]
+        lines.append([name, *cells, *rest, f"{of['latency_p95_s'] * 1e3:.3g} ms"])
     return _markdown(lines)
 
 

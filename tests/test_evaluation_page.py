@@ -43,7 +43,7 @@ def made(agent: str, crash: str, calm: str = HEALTHY) -> EvaluationResult:
 SFT, GRPO = made("sft", "no <idea>"), made("grpo", RIGHT)
 CURVES = (
     Curve("sft", {"loss": [(1, 3.0), (2, 1.0)]}),
-    Curve("grpo", {"loss": [(1, 0.1), (2, 0.1)], "reward": [(1, 0.2), (2, 0.6)]}),
+    Curve("grpo", {"loss": [(1, 0.1), (2, 0.1)], "reward": [(1, 0.2), (2, 0.6)], "accuracy/apps": [(1, 0.1), (2, 0.3)]}),
 )
 
 
@@ -134,6 +134,11 @@ def test_without_matplotlib_the_page_says_how_to_get_plots(monkeypatch: pytest.M
     assert "<svg" not in found
     assert found.count("pip install &#x27;chaosgym[view]&#x27;") == 2 or found.count("pip install 'chaosgym[view]'") == 2
     assert "<h2>Agents</h2>" in found
+
+
+def test_learning_curves_of_splits_stand_in_one_panel(page: str) -> None:
+    assert "grpo: right answers" in page
+    assert "grpo: loss" not in page
 
 
 def test_results_that_do_not_belong_together_are_refused() -> None:

@@ -18,6 +18,7 @@ from chaosgym.agents.slm import SlmAgent
 from chaosgym.episode import ComponentInfo, EdgeInfo, EpisodeHeader, Window, read_episode, write_episode
 from chaosgym.errors import InputError
 from chaosgym.incident import compile_incident
+from chaosgym.scenario import Split
 from chaosgym.telemetry.store import TelemetryBuffer
 from chaosgym.training.callbacks import TrainingStopped
 from chaosgym.training.config import GrpoConfig, PretrainConfig, SftConfig
@@ -40,7 +41,7 @@ START = 1_790_000_000 * SECOND
 NANO = {"hidden": 64, "layers": 2}
 
 
-def record(folder: Path, number: int, fault: str) -> None:
+def record(folder: Path, number: int, fault: str, split: Split = "train") -> None:
     """A gateway in front of two services, one of which refuses its calls, or does not answer them, or is well."""
     buffer, names = TelemetryBuffer(), (f"front-{number}", f"billing-{number}", f"cart-{number}")
     culprit = names[1 + number % 2]
@@ -56,7 +57,7 @@ def record(folder: Path, number: int, fault: str) -> None:
         edges=tuple(EdgeInfo(source=names[0], target=n) for n in names[1:]),
     )
     causes = (TrueCause(component=culprit, fault=fault),) if fault else ()
-    truth = Truth(scenario=fault or "calm", app="a", verdict="fault" if fault else "healthy", causes=causes)
+    truth = Truth(scenario=fault or "calm", app="a", verdict="fault" if fault else "healthy", causes=causes, split=split)
     write_episode(folder, header, buffer.tables(), truth)
 
 
@@ -97,13 +98,20 @@ def test_a_model_from_nothing_learns_to_answer(tuned: Path, episodes: Path) -> N
 
 
 def test_grpo_raises_the_reward_and_logs_its_terms(tuned: Path, episodes: Path, tmp_path: Path) -> None:
+    for number in (20, 21):
+        record(tmp_path / "apps", number, "process.crash", "apps")
     changes = {"model": str(tuned), "steps": 25, "batch_size": 32, "generations": 8, "pool": 6, "learning_rate": 1e-3}
+    changes |= {"watched": [episodes, tmp_path / "apps"], "validate_every": 20}
     summary = grpo(GrpoConfig.model_validate(settings(episodes, tmp_path / "grpo", **changes)))
     assert summary["steps"] == 25
     rewards = lines(tmp_path / "grpo", "reward")
     assert sum(rewards[-5:]) > sum(rewards[:5])
     assert lines(tmp_path / "grpo", "term/component")
     assert lines(tmp_path / "grpo", "pass@8")
+    assert len(lines(tmp_path / "grpo", "accuracy/apps")) == 3  # before, after 20 and in the end
+    assert not lines(tmp_path / "grpo", "accuracy/train")
+    asked = {json.loads(line)["episode"] for line in (tmp_path / "grpo/rollouts.jsonl").read_text().splitlines()}
+    assert asked <= {f"e{number}" for number in range(12)}
     with pytest.raises(InputError, match="holds a run already"):
         grpo(GrpoConfig.model_validate(settings(episodes, tmp_path / "grpo", **changes)))
     assert grpo(GrpoConfig.model_validate(settings(episodes, tmp_path / "grpo", **changes)), resume=True) == summary

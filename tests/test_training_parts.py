@@ -25,7 +25,7 @@ from chaosgym.training.config import SftConfig
 from chaosgym.training.optimizer import MuonAdamW, Schedule, make_optimizer, make_schedule
 from chaosgym.training.reward import Judge, Variance
 from chaosgym.training.run import open_run
-from chaosgym.training.tasks import Source, draw_tasks, make_task, read_sources, right_answer
+from chaosgym.training.tasks import Source, draw_tasks, in_turn, make_task, read_sources, right_answer
 from chaosgym.truth import TrueCause, Truth
 
 SECOND = 10**9
@@ -110,6 +110,13 @@ def test_the_judge_scores_by_task_and_logs_every_term(sources: list[Source]) -> 
     assert set(logged) == {f"term/{name}" for name in WEIGHTS}
     assert logged["term/component"] == 0.5
     assert judge.unreadable["process.crash"] == 1
+
+
+def test_healthy_is_one_in_ten_however_many_faults_there_are() -> None:
+    assert in_turn(["process.crash", "healthy"]) == ["healthy", "process.crash"]
+    turn = in_turn([*(f"family.fault{n}" for n in range(72)), "healthy"])
+    assert (len(turn), turn.count("healthy"), len(set(turn))) == (80, 8, 73)
+    assert in_turn(["b", "a"]) == ["a", "b"]
 
 
 def test_a_sparse_reward_pays_nothing_for_half_an_answer(sources: list[Source]) -> None:
@@ -307,7 +314,26 @@ def test_groups_of_unequal_size_are_left_to_trl() -> None:
     assert pack(ids[:-1], mask[:-1], 3) is None
 
 
-def test_answers_from_a_shared_cache_are_those_of_plain_generation() -> None:
+def test_answers_from_a_shared_prompt_are_those_of_plain_generation() -> None:
+    from transformers import GenerationConfig
+
+    from chaosgym.training.decoding import decode
+
+    model, prompts = tiny_model(), [(5, 6, 7, 8, 9), (3, 4), (11, 12, 13)]
+    ids = torch.tensor([[0] * (5 - len(prompt)) + list(prompt) for prompt in prompts]).repeat_interleave(4, 0)
+    for how in ({"do_sample": False}, {"do_sample": True, "temperature": 0.7, "top_k": 0}):
+        config = GenerationConfig(max_new_tokens=6, pad_token_id=0, eos_token_id=list(range(50, 64)), **how)
+        torch.manual_seed(0)
+        expected = model.generate(ids, attention_mask=(ids > 0).long(), generation_config=config)[:, 5:]
+        torch.manual_seed(0)
+        with torch.no_grad():
+            found = decode(model, prompts, 4, config, "cpu").flatten(0, 1)
+        assert found.tolist() == expected.tolist()
+    assert (found == 0).any()
+    assert len({tuple(answer) for answer in found.tolist()}) > 3
+
+
+def test_prompts_asked_unequally_often_are_answered_in_the_order_asked() -> None:
     from transformers import GenerationConfig
 
     from chaosgym.training.prefix import SharedPrefixGRPOTrainer
@@ -315,14 +341,11 @@ def test_answers_from_a_shared_cache_are_those_of_plain_generation() -> None:
     model = tiny_model()
     trainer: Any = SharedPrefixGRPOTrainer.__new__(SharedPrefixGRPOTrainer)
     trainer.accelerator = SimpleNamespace(device=torch.device("cpu"))
-    trainer._tokenizer = SimpleNamespace(pad_token_id=0)
     trainer.eos_token_ids = [63]
-    trainer.generation_config = GenerationConfig(max_new_tokens=6, do_sample=False, pad_token_id=0, eos_token_id=63)
-    prompts = [(5, 6, 7, 8, 9), (3, 4), (11, 12, 13)]
-    rows = torch.tensor([0, 0, 1, 2])
-    found = trainer._continue(model, prompts, rows)
-    for row, answer in zip(rows.tolist(), found, strict=True):
-        alone = model.generate(torch.tensor([prompts[row]]), generation_config=trainer.generation_config)[0, len(prompts[row]) :].tolist()
+    trainer.generation_config = GenerationConfig(max_new_tokens=6, do_sample=False, pad_token_id=0, eos_token_id=[63])
+    asked = [(5, 6, 7, 8, 9), (3, 4), (5, 6, 7, 8, 9), (11, 12, 13)]
+    for prompt, answer in zip(asked, trainer._answers(model, asked), strict=True):
+        alone = model.generate(torch.tensor([prompt]), generation_config=trainer.generation_config)[0, len(prompt) :].tolist()
         assert answer == trainer._until_end(alone)
 
 

@@ -8,6 +8,7 @@ from chaosgym.agents.agent import Agent
 from chaosgym.agents.investigator import ScriptedInvestigator
 from chaosgym.agents.rails import NullAgent, RandomAgent
 from chaosgym.agents.rules import RulesAgent
+from chaosgym.agents.shipped import DEFAULT, shipped_model
 from chaosgym.agents.shortcuts import SHORTCUTS
 from chaosgym.errors import InputError, did_you_mean
 
@@ -27,22 +28,22 @@ _BY_NAME: dict[str, Callable[[int], Agent]] = {
 }
 _WITH_TRUTH = ("majority", "oracle")
 
-AGENT_NAMES: tuple[str, ...] = tuple(sorted((*_BY_NAME, "endpoint:MODEL@URL", "slm:MODEL")))
+AGENT_NAMES: tuple[str, ...] = tuple(sorted((*_BY_NAME, "endpoint:MODEL@URL", "slm", "slm:MODEL")))
 """What `make_agent` accepts; `MODEL` is a folder or an id on the hub, or what the server at `URL` calls it."""
 
 
 def make_agent(spec: str, *, seed: int = 0, temperature: float = 0.0) -> Agent:
-    """Make the agent that `spec` names, as in `rules` or `slm:runs/nano/latest`.
+    """Make the agent that `spec` names, as in `rules` or `slm:runs/sft/model`.
 
-    A language model gives its likeliest answers, or above `temperature` 0 some at random.
+    `slm` alone is the trained model that is shipped. A language model gives its likeliest answers, or above `temperature` 0 some at random.
     Raises InputError for an unknown name, for an unusable model, and for `oracle` and `majority`: those need the
     truth of episodes, so evaluation makes them itself and shows them beside every agent.
     """
     kind, _, model = spec.partition(":")
-    if kind == "slm" and model:
+    if kind == "slm":
         from chaosgym.agents.slm import SlmAgent  # torch: only where a model is asked for
 
-        found = SlmAgent(model, temperature=temperature)
+        found = SlmAgent(shipped_model(model or DEFAULT), temperature=temperature)
         if found.format.task == "investigate":
             from chaosgym.agents.caller import CallingAgent
 

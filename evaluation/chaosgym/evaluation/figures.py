@@ -34,6 +34,8 @@ _PANELS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("token accuracy", ("mean_token_accuracy",)),
 )
 """What is drawn of a run: the title, and the first of these metrics that it logged."""
+_KEPT_OUT, _SPLIT = "validation/accuracy", "accuracy/"
+"""What tells how episodes that are not trained on are answered; the latter by split."""
 _STYLE: Any = {
     "svg.fonttype": "none", "svg.hashsalt": "chaosgym", "font.family": "sans-serif", "font.size": 10, "text.color": _INK,
     "axes.labelcolor": _INK, "axes.edgecolor": _LINE, "xtick.color": _INK, "ytick.color": _INK, "axes.titlecolor": _INK,
@@ -91,17 +93,25 @@ def curve_figures(curves: Sequence[Curve]) -> Figure | None:
         for row, (name, panels) in enumerate(drawn):
             for column, (title, points) in enumerate(panels):
                 axes = figure.add_subplot(len(drawn), columns, row * columns + column + 1)
-                axes.plot(*zip(*points, strict=True), color=COLOURS[row % len(COLOURS)], linewidth=1.6)
+                for number, (label, line) in enumerate(points.items()):
+                    axes.plot(*zip(*line, strict=True), color=COLOURS[(row + number) % len(COLOURS)], linewidth=1.6, label=label)
+                if len(points) > 1:
+                    axes.legend(fontsize=8)
                 axes.set_title(f"{name}: {title}", loc="left")
                 axes.set_xlabel("step")
     return figure
 
 
-def _panels(curve: Curve) -> list[tuple[str, list[tuple[float, float]]]]:
-    found = [(title, next((curve.series[name] for name in names if len(curve.series.get(name, ())) > 1), [])) for title, names in _PANELS]
-    if any(title == "reward" and points for title, points in found):  # the loss of a policy gradient says nothing
+def _panels(curve: Curve) -> list[tuple[str, dict[str, list[tuple[float, float]]]]]:
+    """Title, and the lines in it by name."""
+    series = {name: points for name, points in curve.series.items() if len(points) > 1}
+    found = [(title, {name: series[name] for name in names if name in series}) for title, names in _PANELS]
+    found = [(title, dict([next(iter(lines.items()))])) for title, lines in found if lines]
+    if any(title == "reward" for title, _ in found):  # the loss of a policy gradient says nothing
         found = [panel for panel in found if panel[0] not in ("loss", "token accuracy")]
-    return [panel for panel in found if panel[1]]
+    splits = {name.removeprefix(_SPLIT): points for name, points in series.items() if name.startswith(_SPLIT)}
+    kept_out = {"kept out": series[_KEPT_OUT]} if _KEPT_OUT in series else {}
+    return [*found, ("right answers", {**kept_out, **splits})] if kept_out or splits else found
 
 
 def to_svg(figure: Figure, name: str, alternative: str) -> str:

@@ -27,6 +27,7 @@ FIGURES: tuple[tuple[str, str], ...] = (
     ("validation/accuracy", "kept out: both right"),
     ("validation/component", "kept out: component"),
     ("validation/fault", "kept out: fault"),
+    *((f"accuracy/{split}", f"{split}: both right") for split in ("seeds", "apps", "faults", "backend", "foreign")),
     ("curriculum/success", "expected success"),
     ("zero_variance/share", "groups all alike"),
     ("zero_variance/replaced", "of them replaced"),

@@ -15,9 +15,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from chaosgym.agents.shipped import shipped_model
 from chaosgym.document import Strict, read_document
+from chaosgym.errors import InputError
 
 __all__ = [
     "SIZES", "Answering", "Asking", "DistillConfig", "GrpoConfig", "Lora", "Mix", "NanoShape", "PpoConfig", "PretrainConfig",
@@ -71,7 +73,7 @@ class Training(Strict):
     """Shared by all commands."""
 
     model: str = NANO
-    """`nano` for a new model from nothing, a model folder, or a hub id such as Qwen/Qwen3-0.6B."""
+    """`nano` for a new model from nothing, `chaosgym/nano` for the shipped base, a model folder, or a hub id such as Qwen/Qwen3-0.6B."""
     nano: NanoShape = NanoShape()
     """Shape of a new model; ignored for an existing one."""
     episodes: Annotated[tuple[Path, ...], Field(min_length=1)]
@@ -107,6 +109,14 @@ class Training(Strict):
     """Steps between lines of metrics.jsonl."""
     report_to: tuple[Literal["trackio", "tensorboard", "wandb"], ...] = ()
     """Where metrics go besides metrics.jsonl."""
+
+    @field_validator("model")
+    @classmethod
+    def _shipped(cls, model: str) -> str:
+        try:
+            return shipped_model(model)
+        except InputError as error:
+            raise ValueError(str(error)) from None
 
     @model_validator(mode="after")
     def _agree(self) -> Training:
@@ -273,6 +283,8 @@ class Reinforcement(Answering):
     """Share of the episodes that is not trained on: the model that answers these best is the result. 0 takes the last model."""
     validate_every: Annotated[int, Field(ge=1)] = 15
     """Steps between two looks at them."""
+    watched: tuple[Path, ...] = ()
+    """Folders with episodes of other splits: `accuracy/SPLIT` is logged as often. They are not trained on and pick nothing."""
     rollout_megabytes: Annotated[float, Field(ge=0)] = 64
     """Size of rollouts.jsonl, which `chaosgym rescore` reads; when it is full, every second step in it goes. 0 keeps none."""
 

@@ -22,7 +22,7 @@ from transformers.trainer_callback import ExportableState
 
 from chaosgym.agents.prompt import PromptFormat
 from chaosgym.errors import InputError
-from chaosgym.training.tasks import Source, Task, make_task
+from chaosgym.training.tasks import Source, Task, in_turn, make_task
 
 __all__ = ["Curriculum"]
 
@@ -44,7 +44,7 @@ class Curriculum(TrainerCallback, ExportableState):
         self._by_label: dict[str, list[Source]] = {}
         for source in sources:
             self._by_label.setdefault(source.label, []).append(source)
-        self._labels = sorted(self._by_label)
+        self._labels = in_turn(self._by_label)
         self._rates: dict[str, float] = {}
         self._drawn = 0
 
@@ -84,7 +84,7 @@ class Curriculum(TrainerCallback, ExportableState):
         return make_task(source, (self._seed * 1_009 + self._process) * 1_000_003 + number, self._form)
 
     def _label(self, number: int) -> str:
-        """Each label once, in a new order, before any comes again."""
+        """All labels in a new order before any turn begins again."""
         turn, place = divmod(number, len(self._labels))
         return random.Random(f"labels {self._seed} {self._process} {turn}").sample(self._labels, len(self._labels))[place]
 

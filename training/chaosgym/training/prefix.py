@@ -1,8 +1,8 @@
 """GRPO that computes each prompt once for all the answers to it.
 
 TRL repeats a prompt for each of its generations, in generation and in the loss. With reports of 250 tokens and answers
-of 8 that is seven eighths of the work. Here a prompt is filled into the cache once and its answers are decoded from
-copies of it, and for the loss a row of tokens holds the prompt and then all its answers, each of which sees the
+of 8 that is seven eighths of the work. Here a prompt is filled into the cache once and its answers are decoded beside
+each other (decoding.py), and for the loss a row of tokens holds the prompt and then all its answers, each of which sees the
 prompt and itself alone:
 
     prompt ... last | last answer-1 | last answer-2 | ...
@@ -13,6 +13,7 @@ first token too, and the model is called in TRL's own way. The numbers are the s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ import torch
 from trl.models.utils import unwrap_model_for_generation
 
 from chaosgym.training.asking import AskingGRPOTrainer
+from chaosgym.training.decoding import decode
 
 __all__ = ["Packed", "SharedPrefixGRPOTrainer", "pack"]
 
@@ -91,31 +93,18 @@ class SharedPrefixGRPOTrainer(AskingGRPOTrainer):
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
     ) -> tuple[list[list[int]], None]:
-        unique = list(dict.fromkeys(map(tuple, prompt_ids)))
-        where = {prompt: number for number, prompt in enumerate(unique)}
-        rows = torch.tensor([where[tuple(prompt)] for prompt in prompt_ids])
         with (
             unwrap_model_for_generation(self.model_wrapped, self.accelerator, generation_kwargs=self.generation_kwargs) as model,
             torch.no_grad(),
         ):
-            return self._continue(model, unique, rows), None
+            return self._answers(model, [tuple(prompt) for prompt in prompt_ids]), None
 
-    def _continue(self, model: Any, prompts: list[tuple[int, ...]], rows: torch.Tensor) -> list[list[int]]:
-        """Answers of `model`, one per entry of `rows`, which number the prompts."""
-        device = self.accelerator.device
-        width = max(map(len, prompts))
-        pad = self._tokenizer.pad_token_id
-        ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=device)
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-        filled = model.model(
-            input_ids=ids[:, :-1], attention_mask=mask[:, :-1], position_ids=(mask.cumsum(1) - 1).clamp(min=0)[:, :-1], use_cache=True
-        )
-        cache = filled.past_key_values
-        cache.batch_select_indices(rows.to(device))
-        tokens = model.generate(
-            input_ids=ids[rows], attention_mask=mask[rows], past_key_values=cache, generation_config=self.generation_config
-        )
-        return [self._until_end(answer) for answer in tokens[:, width:].tolist()]
+    def _answers(self, model: Any, asked: list[tuple[int, ...]]) -> list[list[int]]:
+        """An answer to each, which may be asked several times."""
+        times = Counter(asked)
+        found = decode(model, list(times), max(times.values()), self.generation_config, self.accelerator.device).tolist()
+        left = {prompt: iter(answers) for prompt, answers in zip(times, found, strict=True)}
+        return [self._until_end(next(left[prompt])) for prompt in asked]
 
     def _until_end(self, answer: list[int]) -> list[int]:
         """Tokens up to the first that ends a turn, that one included."""

@@ -12,7 +12,7 @@ from chaosgym.training import supervised
 from chaosgym.training.config import PretrainConfig, Training
 from chaosgym.training.corpus.shards import read_corpus
 from chaosgym.training.nano import make_nano, prompt_format
-from chaosgym.training.packing import interleave, pack, padding_share
+from chaosgym.training.packing import interleave, pack
 from chaosgym.training.quiz import exercises
 from chaosgym.training.run import Run, open_run
 from chaosgym.training.skills import draw_exercises
@@ -36,9 +36,8 @@ def make_pretrained(config: PretrainConfig, run: Run, sources: Sequence[Source])
     form = prompt_format(config)
     documents = _documents(config)
     model, tokenizer = new_model(config, sources, form, _head(documents))
-    rows = list(_sequences(config, sources, form, tokenizer, documents))
-    summary = {"padding": round(padding_share(rows, config.micro), 4)} if sum(config.shares[1:]) else {}
-    return supervised.fit(config, run, model, tokenizer, rows, form, summary)
+    rows = _sequences(config, sources, form, tokenizer, documents)
+    return supervised.fit(config, run, model, tokenizer, rows, form)
 
 
 def new_model(config: Training, sources: Sequence[Source], form: PromptFormat, others: Sequence[str] = ()) -> tuple[Any, Any]:

@@ -1,11 +1,11 @@
 """`chaosgym quickstart`: the whole line on this machine, from broken services to a model that got better.
 
-    record train ──> pretrain ──> sft ──┬──> grpo ──┐
-    record seeds ────────────── evaluate┴─ evaluate ┴─> compare ──> summary.json, report.html
+    record train ──> sft ──┬──> grpo ──┐
+    record seeds ─ evaluate┴─ evaluate ┴─> compare ──> summary.json, report.html
 
-Everything is made here and now: live episodes, a model from nothing. Recording and training are bounded by
-time, so that a slow machine learns less instead of taking longer. Run it again after an interruption and
-it goes on where it was.
+Live episodes and what is learnt from them are made here and now; the model starts as the shipped base, which reads reports and
+has never seen a diagnosis (from nothing the same minutes teach less). Recording and training are bounded by time, so that a
+slow machine learns less instead of taking longer. Run it again after an interruption and it goes on where it was.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ from chaosgym.evaluation.tables import headline_table
 from chaosgym.recording.pool import Pool, Recorded
 from chaosgym.recording.record import Summary, Task, plan_tasks, record
 from chaosgym.scenarios import find_scenarios, load_app
-from chaosgym.training.config import GrpoConfig, PretrainConfig, SftConfig
+from chaosgym.training.config import GrpoConfig, SftConfig
 from chaosgym.training.grpo import grpo
-from chaosgym.training.pretrain import pretrain
 from chaosgym.training.sft import sft
 
 __all__ = ["FULL", "Quickstart", "Recipe", "quickstart"]
@@ -54,10 +53,11 @@ class Recipe:
     """Unseen seeds: 8 of each scenario."""
     record_minutes: float = 5.0
     """For both; a machine that needs longer gets fewer episodes."""
-    pretrain_minutes: float = 1.5
+    base: str = "chaosgym/nano"
+    """The model to start from."""
     sft_minutes: float = 3.0
-    """At most, for 36 steps: by then answers are well formed and often right, and there is still something left to try."""
-    tuning_minutes: float = 4.5
+    """At most, for 30 steps: by then answers are well formed and often right, and there is still something left to try."""
+    tuning_minutes: float = 6.0
     """For SFT and GRPO together, GRPO at least a third: reinforcement sharpens what is there, it cannot teach to answer."""
 
 
@@ -131,17 +131,14 @@ def record_episodes(episodes: Path, say: Callable[[str], None], bar: Bar, seed: 
 def _train(out: Path, say: Callable[[str], None], seed: int, recipe: Recipe) -> dict[str, Path]:
     """The models to compare, by name, in the order in which they were made."""
     episodes = (out / "episodes" / "train",)
-    say(f"pre-training a model from nothing on the reports, {recipe.pretrain_minutes:g} minutes")
-    first = PretrainConfig(episodes=episodes, out=out / "pretrain", seed=seed, minutes=recipe.pretrain_minutes, steps=70)
-    base = pretrain(first, resume=_begun(first.out))
-    say(f"supervised fine-tuning, at most {recipe.sft_minutes:g} minutes")
-    second = SftConfig(model=base["model"], episodes=episodes, out=out / "sft", seed=seed, minutes=recipe.sft_minutes, steps=36)
-    tuned = sft(second, resume=_begun(second.out))
+    say(f"supervised fine-tuning of {recipe.base}, at most {recipe.sft_minutes:g} minutes")
+    first = SftConfig(model=recipe.base, episodes=episodes, out=out / "sft", seed=seed, minutes=recipe.sft_minutes, steps=30)
+    tuned = sft(first, resume=_begun(first.out))
     left = round(max(recipe.tuning_minutes - tuned["seconds"] / 60, recipe.tuning_minutes / 3), 1)
     say(f"reinforcement learning on the reward (GRPO), {left:g} minutes")
-    third = GrpoConfig(model=tuned["model"], episodes=episodes, out=out / "grpo", seed=seed, minutes=left, steps=400)
-    reinforced = grpo(third, resume=_begun(third.out))
-    return {"pretrained": Path(base["model"]), "sft": Path(tuned["model"]), "grpo": Path(reinforced["model"])}
+    second = GrpoConfig(model=tuned["model"], episodes=episodes, out=out / "grpo", seed=seed, minutes=left, steps=400)
+    reinforced = grpo(second, resume=_begun(second.out))
+    return {"base": Path(first.model), "sft": Path(tuned["model"]), "grpo": Path(reinforced["model"])}
 
 
 def _begun(run: Path) -> bool:
@@ -174,7 +171,7 @@ def _summary(
         },
         "accuracy": {
             **{rail: after[rail]["accuracy"]["value"] for rail in ("oracle", "rules", "majority", "null")},
-            "pretrained": results[0].to_json()["agents"]["pretrained"]["accuracy"]["value"],
+            "base": results[0].to_json()["agents"]["base"]["accuracy"]["value"],
             "sft": change.a,
             "grpo": change.b,
             "difference": change.difference,
@@ -192,7 +189,7 @@ def _page(out: Path, results: list[EvaluationResult], found: Comparison, summary
         "unscorable": str(episodes["unscorable"]),
         "invisible": str(episodes["invisible"]),
     }
-    curves = [read_curve(out / stage, stage) for stage in ("pretrain", "sft", "grpo")]
+    curves = [read_curve(out / stage, stage) for stage in ("sft", "grpo")]
     return write_page(out / "report.html", results, found, curves, title="chaosgym quickstart", facts=facts)
 
 

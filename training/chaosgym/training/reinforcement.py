@@ -23,8 +23,9 @@ from chaosgym.training.optimizer import Schedule, make_optimizer, make_schedule
 from chaosgym.training.reward import Counted, Judge, Variance
 from chaosgym.training.rollouts import ROLLOUT_FILE, Rollout, RolloutFile
 from chaosgym.training.run import Run
+from chaosgym.training.splits import Splits
 from chaosgym.training.supervised import finish, trainer_arguments
-from chaosgym.training.tasks import Source, make_task
+from chaosgym.training.tasks import Source, make_task, read_held_out
 from chaosgym.training.validation import Best, ReportExam, divide
 
 __all__ = ["Method", "best", "grpo_config", "kept_file", "reinforce", "run_to_end", "shares"]
@@ -69,7 +70,8 @@ def reinforce(config: Reinforcement, run: Run, sources: Sequence[Source], method
     trainer.train_dataset = _placeholders(-(-config.steps // method.epochs) * config.batch_size // config.generations)
     trainer.add_callback(curriculum)
     exam = ReportExam(trainer, judge, kept_out, form) if kept_out else None
-    return run_to_end(config, run, method, trainer, tokenizer, form, judge, *best(config, run, trainer, exam))
+    last = (*_splits(config, run, judge, form, trainer), *best(config, run, trainer, exam))  # the latter may go back to other weights
+    return run_to_end(config, run, method, trainer, tokenizer, form, judge, *last)
 
 
 def run_to_end(
@@ -94,6 +96,12 @@ def best(config: Reinforcement, run: Run, trainer: Any, exam: Callable[[], Seque
     """Who picks the result, where there is something to pick it by; of several processes each would pick another."""
     if exam is not None and trainer.accelerator.num_processes == 1:
         yield Best(trainer, run, exam, config.validate_every)
+
+
+def _splits(config: Reinforcement, run: Run, judge: Judge, form: PromptFormat, trainer: Any) -> Iterator[Splits]:
+    """Who looks at episodes of other splits."""
+    if config.watched and trainer.accelerator.num_processes == 1:
+        yield Splits(trainer, judge, run, read_held_out(config.watched), form, config.validate_every)
 
 
 def _form(config: Reinforcement) -> PromptFormat:

@@ -56,14 +56,14 @@ def trainer_arguments(config: Training, run: Run) -> dict[str, Any]:
 
 
 def fit(
-    config: Training, run: Run, model: Any, tokenizer: Any, sequences: Iterable[Sequence], form: PromptFormat,
-    known: Mapping[str, Any] = MappingProxyType({}),
+    config: Training, run: Run, model: Any, tokenizer: Any, sequences: Iterable[Sequence], form: PromptFormat
 ) -> dict[str, Any]:
-    """Train `model` on `sequences`, `steps` batches of them in their order, save it under the run and return the summary with `known`."""
+    """Train `model` on `sequences`, `steps` batches of them in their order, save it under the run and return the summary."""
     from datasets import Dataset
     from trl.trainer.sft_config import SFTConfig
 
     from chaosgym.training.answers import AnswerTrainer, Collator
+    from chaosgym.training.packing import padding_share
 
     rows = list(sequences)
     _check_lengths(rows, model, config)
@@ -79,7 +79,8 @@ def fit(
     )
     trainer.optimizer = make_optimizer(trainer.model, config.muon_learning_rate, config.learning_rate)
     trainer.lr_scheduler = make_schedule(trainer.optimizer, schedule)
-    return finish(trainer, run, tokenizer, form, schedule, finite.check, known)
+    padding = round(padding_share(rows, config.micro), 4)
+    return finish(trainer, run, tokenizer, form, schedule, finite.check, {"padding": padding})
 
 
 def finish(

@@ -2,8 +2,8 @@
 
     episode folders ──> sources (findings and truth, read once) ──> tasks (drawn by seed: handles, order of rows)
 
-One recorded episode gives any number of tasks, since each seed says the same in other words. Fault types and
-"healthy" are drawn alike often, whatever was recorded, so that a constant answer does not pay.
+One recorded episode gives any number of tasks, since each seed says the same in other words. Fault types are drawn
+alike often, whatever was recorded, so that a constant answer does not pay, and "healthy" about one time in ten.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from chaosgym.incident.answer import answer_text
 from chaosgym.taxonomy import HEALTHY
 from chaosgym.truth import Truth, read_truth
 
-__all__ = ["Source", "Task", "draw_tasks", "in_words", "label_of", "make_task", "read_sources", "right_answer"]
+__all__ = ["Source", "Task", "draw_tasks", "in_turn", "in_words", "label_of", "make_task", "read_held_out", "read_sources", "right_answer"]
 
 SPLIT = "train"
+_BROKEN_PER_HEALTHY = 9
+"""Of seventy labels healthy would be too rare to be learnt, and every calm minute a false alarm."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,14 @@ def read_sources(folders: Iterable[Path]) -> list[Source]:
     return found
 
 
+def read_held_out(folders: Iterable[Path]) -> list[Source]:
+    """Read all scorable, visible episodes of other splits than train, to look at. Raises InputError for a broken episode."""
+    paths = [path for folder in folders for path in list_episodes(folder)]
+    known = [(read_episode(path), read_truth(path)) for path in paths]
+    wanted = [(e, t) for e, t in known if e.header.status == "ok" and t.visible is not False and t.split != SPLIT]
+    return [Source(episode.header.id, analyse(episode), truth) for episode, truth in wanted]
+
+
 def _reason_against(status: str, truth: Truth) -> str:
     if status != "ok":
         return "unscorable"
@@ -97,15 +107,22 @@ def make_task(source: Source, seed: int, form: PromptFormat) -> Task:
 def draw_tasks(
     sources: Sequence[Source], count: int, seed: int, form: PromptFormat
 ) -> Iterator[Task]:
-    """Draw `count` tasks, all labels alike often; within a label all episodes."""
+    """Draw `count` tasks, labels as `in_turn` has them; within a label all episodes."""
     rng = random.Random(f"tasks {seed}")
     by_label: dict[str, list[Source]] = {}
     for source in sources:
         by_label.setdefault(source.label, []).append(source)
     labels: list[str] = []
     for number in range(count):
-        labels = labels or rng.sample(sorted(by_label), len(by_label))
+        labels = labels or rng.sample(turn := in_turn(by_label), len(turn))
         yield make_task(rng.choices(by_label[labels.pop()])[0], seed * 1_000_003 + number, form)
+
+
+def in_turn(labels: Iterable[str]) -> list[str]:
+    """Each label once, sorted; healthy as often as it takes to be one in ten, once at least."""
+    found = sorted(labels)
+    again = round((len(found) - 1) / _BROKEN_PER_HEALTHY) - 1 if HEALTHY in found else 0
+    return found + [HEALTHY] * again
 
 
 def right_answer(task: Task, form: PromptFormat, confidence: float) -> str:

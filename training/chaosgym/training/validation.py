@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from transformers import TrainerCallback
 
 from chaosgym.training.reward import SOLVED
-from chaosgym.training.tasks import Source, make_task
+from chaosgym.training.tasks import Source, Task, make_task
 
 if TYPE_CHECKING:
     from chaosgym.agents.prompt import PromptFormat
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from chaosgym.training.rollouts import Rollout
     from chaosgym.training.run import Run
 
-__all__ = ["Best", "ReportExam", "divide"]
+__all__ = ["Best", "ReportExam", "divide", "likeliest"]
 
 _log = logging.getLogger(__name__)
 _FEWEST = 12
@@ -61,7 +61,7 @@ def _draw(identity: str) -> float:
 
 
 class ReportExam:
-    """Asks the trainer's model about the reports of kept-out episodes; the answers are as in use, the likeliest and not one at random."""
+    """Asks the trainer's model about the reports of kept-out episodes."""
 
     def __init__(self, trainer: Any, judge: Judge, sources: Sequence[Source], form: PromptFormat) -> None:
         self._trainer, self._judge = trainer, judge
@@ -70,12 +70,7 @@ class ReportExam:
 
     def __call__(self) -> list[Rollout]:
         """One answer to each question."""
-        sampling = self._trainer.generation_config
-        temperature, sampling.temperature = sampling.temperature, _GREEDY
-        try:
-            return [rollout for (rollout,) in self._judge.rollouts(self._trainer, self._tasks, 1)]
-        finally:
-            sampling.temperature = temperature
+        return likeliest(self._trainer, self._judge, self._tasks)
 
 
 class Best(TrainerCallback):
@@ -148,6 +143,16 @@ class Best(TrainerCallback):
         draft = self._run.path / f".{_FILE}.partial"
         torch.save({"worth": self._worth, "step": self._step, "weights": trained}, draft)
         draft.replace(self._run.path / _FILE)
+
+
+def likeliest(trainer: Any, judge: Judge, tasks: Sequence[Task]) -> list[Rollout]:
+    """Answers as they are given in use: the likeliest, and not one at random."""
+    sampling = trainer.generation_config
+    temperature, sampling.temperature = sampling.temperature, _GREEDY
+    try:
+        return [rollout for (rollout,) in judge.rollouts(trainer, tasks, 1)]
+    finally:
+        sampling.temperature = temperature
 
 
 def _figures(answers: Sequence[Rollout]) -> dict[str, float]:

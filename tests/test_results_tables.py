@@ -1,0 +1,73 @@
+"""The tables of benchmarks/results.py: what is averaged over what, and what is paired with what."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaosgym.evaluation import EvaluationResult, Excluded, make_row
+from chaosgym.evaluation.provenance import Provenance
+from chaosgym.truth import Truth
+
+NAMES = ("front-door", "billing-core")
+ORIGIN = Provenance(seed=0, budget=700, batch_size=16, episodes_sha256="0", scenarios={}, majority="train", model={}, versions={})
+HEALTHY = '{"verdict": "healthy"}'
+
+
+def tables() -> Any:
+    path = Path(__file__).parents[1] / "benchmarks/results_tables.py"
+    spec = importlib.util.spec_from_file_location("results_tables", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def said(fault: str) -> str:
+    return json.dumps({"verdict": "fault", "causes": [{"component": NAMES[1], "fault": fault, "probability": 0.9}]})
+
+
+def truth(scenario: str, split: str) -> Truth:
+    return Truth.model_validate({
+        "scenario": scenario, "app": "shop", "verdict": "fault", "split": split, "chain": NAMES,
+        "causes": [{"component": NAMES[1], "fault": "process.crash"}],
+    })
+
+
+EPISODES = [truth("a", "seeds"), truth("b", "seeds"), truth("c", "apps"), truth("d", "faults")]
+
+
+def write(out: Path, name: str, answers: list[str]) -> None:
+    def rows(agent: str, texts: list[str]) -> list[Any]:
+        return [make_row(agent, f"e{n}", of, NAMES, text, 0.01) for n, (of, text) in enumerate(zip(EPISODES, texts, strict=True))]
+
+    rails = {name: rows(name, [said("process.crash")] * 4) for name in ("oracle", "rules")} | {"null": rows("null", [HEALTHY] * 4)}
+    result = {"agent": "slm:model", "rows": rows("slm:model", answers), "rails": rails, "excluded": Excluded(unscorable={}, invisible=())}
+    EvaluationResult.model_validate({**result, "provenance": ORIGIN}).write(out / "eval" / name)
+    (out / name).mkdir()
+    (out / name / "summary.json").write_text(json.dumps({"steps": 1, "seconds": 2.0, "tokens": 3}))
+
+
+def test_means_are_over_seeds_and_differences_within_a_seed(tmp_path: Path) -> None:
+    right, wrong = said("process.crash"), said("process.hang")
+    write(tmp_path, "base", ["?"] * 4)
+    write(tmp_path, "sft-0", [right, wrong, wrong, wrong])
+    write(tmp_path, "sft-1", [wrong, wrong, wrong, wrong])
+    write(tmp_path, "sft+grpo-0", [right, right, right, wrong])
+    tables().write_tables(tmp_path, ["sft", "sft+grpo", "sft+ppo"], 3, tmp_path)
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert found["episodes"] == {"seeds": 2, "apps": 1, "faults": 1}
+    assert list(found["stages"]) == ["pretrain", "sft", "sft+grpo"]  # what was not run is not in it
+    assert found["stages"]["sft"]["seeds"]["seeds"] == [0.5, 0.0]
+    assert found["stages"]["sft"]["seeds"]["value"] == pytest.approx(0.25)
+    assert found["stages"]["sft"]["faults"]["value"] == 1.0  # component and family
+    change = found["differences"]["sft+grpo - sft"]  # of seed 0 alone, which both have
+    assert (change["seeds"]["value"], change["apps"]["value"]) == (0.5, 1.0)
+    assert found["beside_rules"]["sft"]["seeds"]["value"] == pytest.approx(-0.75)
+    page = (tmp_path / "results.md").read_text()
+    assert "| sft+grpo | 1.000" in page
+    tables().write_tables(tmp_path, ["sft"], 3, tmp_path)
+    assert "sft+grpo" not in (tmp_path / "results.md").read_text()  # written anew between its marks
