@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from chaosgym.agents import Investigator, make_agent
+from chaosgym.agents.caller import CallingAgent
 from chaosgym.agents.prompt import PromptFormat
 from chaosgym.envs.dossier import Dossier, RecordedDossiers
 from chaosgym.envs.investigate import InvestigateEnv
@@ -22,6 +24,7 @@ from chaosgym.incident.compact import draw_handles
 from chaosgym.incident.inquiry import TOOLS, Budget, Inquiry, write_action
 from chaosgym.incident.vocabulary import HANDLES
 from chaosgym.telemetry.store import TelemetryBuffer
+from chaosgym.training.asking import AskingGRPOTrainer
 from chaosgym.training.config import GrpoConfig, NanoShape, PpoConfig, SftConfig
 from chaosgym.training.conversation import conversation_sequence, converse, render, tool_schemas
 from chaosgym.training.grpo import grpo
@@ -29,9 +32,12 @@ from chaosgym.training.inquests import draw_inquests, read_inquests
 from chaosgym.training.nano import make_nano
 from chaosgym.training.phrases import teach_phrases
 from chaosgym.training.ppo import ppo
+from chaosgym.training.rescore import rescore
+from chaosgym.training.rollouts import ROLLOUT_FILE, read_rollouts
 from chaosgym.training.sft import sft
 from chaosgym.training.tokenizer import build_tokenizer
 from chaosgym.training.traces import Trace, make_trace
+from chaosgym.training.turns import TurnsGRPOTrainer
 from chaosgym.truth import TrueCause, Truth
 
 SECOND = 10**9
@@ -253,6 +259,18 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[InvestigateTools]:
     return made
 
 
+def _rollouts(batch: dict[str, Any]) -> list[dict[str, Any]]:
+    """Prompt, rollout with who wrote each token, and numbers at the model's own, without padding, in an order of their own."""
+    rows: list[dict[str, Any]] = []
+    for row in range(len(batch["prompt_ids"])):
+        there, own = batch["completion_mask"][row].bool(), (batch["completion_mask"] * batch["tool_mask"])[row].bool()
+        prompt = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()].tolist()
+        rollout = list(zip(batch["completion_ids"][row][there].tolist(), batch["tool_mask"][row][there].tolist(), strict=True))
+        figures = {key: batch[key][row][own].tolist() for key in ("log_probs", "entropies")}
+        rows.append({"written": [prompt, *rollout], "advantages": float(batch["advantages"][row]), **figures})
+    return sorted(rows, key=lambda row: str(row["written"]))
+
+
 class TestLine:
     """From nothing to rollouts that are scored."""
 
@@ -268,9 +286,10 @@ class TestLine:
 
     @pytest.mark.parametrize("method", ["grpo", "ppo"])
     def test_reinforcement_plays_rollouts_and_closes_every_environment(
-        self, method: str, tuned: Path, episodes: Path, tmp_path: Path, opened: list[InvestigateTools]
+        self, method: str, tuned: Path, episodes: Path, tmp_path: Path, opened: list[InvestigateTools], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        changes = {"model": str(tuned), "steps": 4, "batch_size": 4, "generations": 2, "temperature": 1.0}
+        monkeypatch.setattr("chaosgym.training.inquire.divide", lambda inquests, share: (inquests[:2], inquests[2:]))
+        changes = {"model": str(tuned), "steps": 4, "batch_size": 4, "generations": 2, "temperature": 1.0, "validate_every": 2}
         config = settings(episodes, tmp_path / method, **changes)
         done = grpo(GrpoConfig.model_validate(config)) if method == "grpo" else ppo(PpoConfig.model_validate(config))
         assert done["steps"] == 4
@@ -280,6 +299,61 @@ class TestLine:
         assert len(opened) >= 4
         assert all("has ended" in tools.topology() for tools in opened)
         assert (Path(done["model"]) / "chaosgym.json").is_file()
+        assert len(lines(tmp_path / method, "validation/accuracy")) == 3
+        assert lines(tmp_path / method, "validation/best_step")[0] in (0, 2, 4)
+        self.check_rollouts(tmp_path / method, batches=4 if method == "grpo" else 2)
+
+    @staticmethod
+    def check_rollouts(run: Path, batches: int) -> None:
+        """They are those of the batches, about what is trained on, and the present reward makes the same of them."""
+        kept = list(read_rollouts(run / ROLLOUT_FILE))
+        assert len(kept) == 4 * batches
+        assert {rollout.episode for rollout in kept} <= {"e0", "e1"}
+        assert any('"name"' in rollout.text for rollout in kept)
+        assert all(not rollout.answer or json.loads(rollout.answer)["verdict"] for rollout in kept)
+        again = rescore(run)
+        assert (again.answers, again.missing, again.moved) == (4 * batches, 0, 0)
+        assert [(change.before, change.changed) for change in again.changes] == [(pytest.approx(c.now), 0) for c in again.changes]
+
+    def test_a_model_investigates_alike_whether_it_reads_pages_once_or_time_and_again(
+        self, tuned: Path, episodes: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        agent = make_agent(f"slm:{tuned}")
+        assert isinstance(agent, CallingAgent)
+        evidence = [dossier(episodes, number).evidence for number in range(4)]
+        once = [agent.investigate(evidence, rendering) for rendering in (0, 1)]
+        monkeypatch.setattr("chaosgym.agents.turns.can_take_turns", lambda model: False)
+        assert [agent.investigate(evidence, rendering) for rendering in (0, 1)] == once
+        assert len({one.calls for found in once for one in found}) > 1
+
+    def test_the_cache_that_outlives_turns_changes_no_token_and_no_number(
+        self, tuned: Path, episodes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The likeliest rollouts, their masks and log-probabilities, as TRL has them and as we do."""
+        made: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+        for fast, batches in made.items():
+            changes = {"model": str(tuned), "steps": 2, "batch_size": 8, "generations": 2, "temperature": 0.001, "shared_prefix": fast}
+            config = GrpoConfig.model_validate(settings(episodes, tmp_path / str(fast), **changes, learning_rate=1e-9))
+            compute = AskingGRPOTrainer._compute_loss  # pyright: ignore[reportPrivateUsage]
+
+            def note(self: Any, model: Any, inputs: Any, batches: Any = batches, compute: Any = compute) -> Any:
+                ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1)
+                mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1)
+                found = self._get_per_token_logps_and_entropies(model, ids, mask, inputs["completion_ids"].size(1), compute_entropy=True)
+                batches.append({**inputs, "log_probs": found[0].detach(), "entropies": found[1].detach()})
+                assert isinstance(self, TurnsGRPOTrainer) == (self.args.output_dir == str(tmp_path / "True"))
+                return compute(self, model, inputs)
+
+            with monkeypatch.context() as patched:
+                patched.setattr(AskingGRPOTrainer, "_compute_loss", note)
+                grpo(config)
+        for ours, theirs in zip(made[True], made[False], strict=True):
+            assert len(set(map(str, _rollouts(ours)))) > 1
+            for our, their in zip(_rollouts(ours), _rollouts(theirs), strict=True):
+                assert our["written"] == their["written"]
+                assert 0 < len(our["log_probs"]) < len(our["written"]) - 1
+                for key in ("advantages", "log_probs", "entropies"):
+                    assert our[key] == pytest.approx(their[key], abs=1e-4), key
 
     def test_environments_are_closed_when_training_fails(
         self, tuned: Path, episodes: Path, tmp_path: Path, opened: list[InvestigateTools], monkeypatch: pytest.MonkeyPatch
@@ -306,3 +380,4 @@ def test_what_came_of_a_rollout_is_told(episodes: Path, tmp_path: Path) -> None:
     found = outcome(tools)
     assert (found.calls, found.spent, found.submitted) == (1, 1, True)
     assert found.terms["spending"] == pytest.approx(1 / 30)
+    assert json.loads(found.answer)["verdict"] == "healthy"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from chaosgym.training.rollouts import Rollout
 from chaosgym.training.tasks import Source
-from chaosgym.training.validation import Best, divide
+from chaosgym.training.validation import Best, ReportExam, divide
 
 
 def _sources(count: int, first: int = 0) -> list[Source]:
@@ -66,7 +66,8 @@ def _best(path: Path, model: torch.nn.Linear) -> tuple[Best, _Run]:
     accelerator, sampling = SimpleNamespace(unwrap_model=lambda model: model), SimpleNamespace(temperature=0.7)
     pace = {"optimizer": SimpleNamespace(state={"weight": "momentum"}), "lr_scheduler": SimpleNamespace(base_lrs=[1.0, 0.5])}
     trainer = SimpleNamespace(model=model, generation_config=sampling, accelerator=accelerator, **pace)
-    return Best(trainer, cast(Any, _Judge()), cast(Any, run), [], cast(Any, None), every=2), run
+    exam = ReportExam(trainer, cast(Any, _Judge()), [], cast(Any, None))
+    return Best(trainer, cast(Any, run), exam, every=2), run
 
 
 def _set(model: torch.nn.Linear, value: float) -> None:

@@ -2,15 +2,15 @@
 
     opening ──> <tool_call> ──> page ──> <tool_call> ──> ... ──> submit, or words without a call, or the budget is gone
 
-Prompts are put together as in training, from texts that the chat template gives; calls are read as Qwen models write them. All
-incidents go on side by side, so that their turns are generated in batches.
+Conversations are put together as in training, from tokens of the model's own and of texts that the chat template gives; calls are
+read as Qwen models write them. Incidents go on side by side, so that their turns are generated in batches.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,7 +34,7 @@ class _Talk:
     """One incident under investigation."""
 
     inquiry: Inquiry
-    text: str
+    tokens: list[int]
     over: bool = False
 
 
@@ -52,30 +52,36 @@ class CallingAgent:
         """Raises InputError: a report holds nothing that could be asked."""
         raise InputError(f"{self.name} asks for what it wants to see and reads no reports; judge it with `chaosgym eval`")
 
-    def investigate(self, evidence: Sequence[Evidence]) -> list[Investigation]:
-        """Ask about each incident until it is over."""
-        talks = [self._begin(one) for one in evidence]
-        while going := [talk for talk in talks if not talk.over]:
-            self._take_turns(going)
-        return [_investigation(talk.inquiry) for talk in talks]
+    def investigate(self, evidence: Sequence[Evidence], rendering: int = 0) -> list[Investigation]:
+        """Ask about each incident until it is over; another `rendering` gives components other handles, where they go by handles."""
+        found: list[Investigation] = []
+        for at in range(0, len(evidence), self.model.batch_size):
+            talks = [self._begin(one, rendering) for one in evidence[at : at + self.model.batch_size]]
+            speak = self.model.turns()
+            while going := [talk for talk in talks if not talk.over]:
+                self._take_turns(going, speak)
+            found += [_investigation(talk.inquiry) for talk in talks]
+        return found
 
-    def _begin(self, evidence: Evidence) -> _Talk:
+    def _begin(self, evidence: Evidence, rendering: int) -> _Talk:
         form = self.format
-        handles = draw_handles(evidence.findings, f"{evidence.header.id} 0") if form.rendering == "compact" else {}
+        handles = draw_handles(evidence.findings, f"{evidence.header.id} {rendering}") if form.rendering == "compact" else {}
         inquiry = Inquiry(evidence, Budget(form.calls, form.cost, form.page), handles)
         system = [{"role": "system", "content": form.system}] if form.system else []
-        return _Talk(inquiry, self._render([*system, {"role": "user", "content": inquiry.opening()}], tools=True))
+        opening = self._render([*system, {"role": "user", "content": inquiry.opening()}], tools=True)
+        return _Talk(inquiry, self.model.tokens(opening))
 
-    def _take_turns(self, talks: Sequence[_Talk]) -> None:
+    def _take_turns(self, talks: Sequence[_Talk], speak: Callable[[Sequence[Sequence[int]]], list[list[int]]]) -> None:
         """Let the model say something in each, and answer it. A conversation that outgrows the model ends without an answer."""
-        fitting = [talk for talk in talks if self.model.fits(talk.text)]
         for talk in talks:
-            talk.over = talk not in fitting
-        for talk, said in zip(fitting, self.model.generate([talk.text for talk in fitting]), strict=True):
-            calls = [action for text in _CALL.findall(said) if (action := _action(text))]
+            talk.over = not self.model.fits(talk.tokens)
+        fitting = [talk for talk in talks if not talk.over]
+        for talk, said in zip(fitting, speak([talk.tokens for talk in fitting]) if fitting else [], strict=True):
+            calls = [action for text in _CALL.findall(self.model.text(said)) if (action := _action(text))]
             pages = [(action, talk.inquiry.ask(action).text) for action in calls if not talk.inquiry.over]
             talk.over = talk.inquiry.over or not pages
-            talk.text += said + self._answered([page for _, page in pages])
+            answered = self.model.tokens(self._answered([page for _, page in pages]))
+            talk.tokens += said + (answered[1:] if answered[:1] == said[-1:] else answered)  # its turn has ended, or has been cut off
 
     def _answered(self, pages: Sequence[str]) -> str:
         """From the end of the assistant's turn to where it goes on."""

@@ -7,7 +7,7 @@ the same model and batch size give the same answers, or above temperature 0 at r
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,19 @@ class SlmAgent:
         self._batch_size, self._temperature = batch_size, temperature
         self._model, self._tokenizer = _load(str(folder or model), local=folder is not None, device=device)
 
+    @classmethod
+    def holding(cls, model: Any, tokenizer: Any, form: PromptFormat, *, batch_size: int = 64) -> SlmAgent:
+        """One around a model that is in memory already, as in training."""
+        agent = cls.__new__(cls)
+        agent.name, agent.format, agent._batch_size, agent._temperature = "slm", form, batch_size, 0.0
+        agent._model, agent._tokenizer = model, tokenizer
+        return agent
+
+    @property
+    def batch_size(self) -> int:
+        """Prompts that are answered side by side."""
+        return self._batch_size
+
     def diagnose(self, incidents: Sequence[Incident]) -> list[str]:
         """One answer per incident, in their order, with real component names."""
         texts = self.generate([self.prompt(incident) for incident in incidents])
@@ -55,11 +68,29 @@ class SlmAgent:
             list(messages), tools=tools, tokenize=False, add_generation_prompt=True, enable_thinking=False,
         )
 
-    def fits(self, prompt: str) -> bool:
+    def tokens(self, text: str) -> list[int]:
+        """Of a text that the template gave."""
+        return self._tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Without what marks the ends of turns."""
+        return self._tokenizer.decode(tokens, skip_special_tokens=True)
+
+    def fits(self, prompt: Sequence[int]) -> bool:
         """Whether the model has positions enough for `prompt` and an answer."""
         room = getattr(self._model.config, "max_position_embeddings", None)
-        tokens = len(self._tokenizer(prompt, add_special_tokens=False)["input_ids"])
-        return room is None or tokens + self.format.max_new_tokens <= room
+        return room is None or len(prompt) + self.format.max_new_tokens <= room
+
+    def turns(self) -> Callable[[Sequence[Sequence[int]]], list[list[int]]]:
+        """Who goes on with `batch_size` conversations at most, turn by turn, and need not read again what he has read where that can be.
+
+        Those given must be those of the last call, in their order, some perhaps left out, each with what was added since; or new ones.
+        """
+        from chaosgym.agents.turns import Turns, can_take_turns
+
+        if not can_take_turns(self._model):
+            return self._continue
+        return Turns(self._model, self._ends(), self.format.max_new_tokens, self._temperature).take
 
     def generate(self, prompts: Sequence[str]) -> list[str]:
         """Continue each prompt; prompts of like length share a batch, answers keep the order given."""
@@ -67,15 +98,18 @@ class SlmAgent:
         answers: dict[int, str] = {}
         for at in range(0, len(order), self._batch_size):
             batch = order[at : at + self._batch_size]
-            answers.update(zip(batch, self._batch([prompts[i] for i in batch]), strict=True))
+            answers.update(zip(batch, map(self.text, self._continue([self.tokens(prompts[i]) for i in batch])), strict=True))
         return [answers[i] for i in range(len(prompts))]
 
-    def _batch(self, prompts: list[str]) -> list[str]:
+    def _continue(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+        """What follows each prompt, up to the first token that ends a turn, that one included."""
         import torch
         from transformers import GenerationConfig
 
-        inputs = self._tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False).to(self._model.device)
-        self._check_length(inputs["input_ids"].shape[1])
+        rows = {"input_ids": [list(prompt) for prompt in prompts]}
+        inputs = self._tokenizer.pad(rows, return_tensors="pt", padding_side="left").to(self._model.device)
+        width = inputs["input_ids"].shape[1]
+        self._check_length(width)
         with torch.inference_mode():
             tokens = self._model.generate(
                 input_ids=inputs["input_ids"],
@@ -84,10 +118,15 @@ class SlmAgent:
                     max_new_tokens=self.format.max_new_tokens,
                     **({"do_sample": True, "temperature": self._temperature, "top_k": 0} if self._temperature else {"do_sample": False}),
                     pad_token_id=self._tokenizer.pad_token_id,
-                    eos_token_id=self._model.generation_config.eos_token_id or self._tokenizer.eos_token_id,
+                    eos_token_id=list(self._ends()),
                 ),
             )
-        return self._tokenizer.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        return [_until(self._ends(), answer) for answer in tokens[:, width:].tolist()]
+
+    def _ends(self) -> tuple[int, ...]:
+        """Tokens that end a turn."""
+        ends = self._model.generation_config.eos_token_id or self._tokenizer.eos_token_id
+        return tuple(ends) if isinstance(ends, list) else (ends,)
 
     def _check_length(self, tokens: int) -> None:
         room = getattr(self._model.config, "max_position_embeddings", None)
@@ -96,6 +135,10 @@ class SlmAgent:
                 f"{self.name}: a prompt of {tokens} tokens and an answer of up to {self.format.max_new_tokens} do not fit into its "
                 f"{room} positions; compile reports with a smaller budget or take a model with more"
             )
+
+
+def _until(ends: Sequence[int], tokens: list[int]) -> list[int]:
+    return tokens[: next((at for at, token in enumerate(tokens, 1) if token in ends), len(tokens))]
 
 
 def _folder(model: str) -> Path | None:

@@ -27,10 +27,12 @@ from chaosgym.incident.compact import draw_handles
 from chaosgym.incident.inquiry import Budget, Inquiry, manual
 from chaosgym.rewards import Score
 
-__all__ = ["SPENDING", "InvestigateEnv", "investigation_reward"]
+__all__ = ["SPENDING", "SPENDING_TERM", "InvestigateEnv", "investigation_reward"]
 
 SPENDING = 0.003
 """What the whole budget costs. Together with the extras of the reward (.03) less than the smallest step of correctness (.0333)."""
+SPENDING_TERM = "spending"
+"""The share of the budget that was spent, among the terms of the reward."""
 _OPENING = 2560
 """Characters kept for the opening page."""
 
@@ -127,7 +129,8 @@ class InvestigateEnv(gymnasium.Env[str, str]):
         """Answer a call; `submit`, or more than the budget allows, terminates.
 
         The info holds `tool` (empty for an action that cannot be read), `calls` and `spent`; at the end also `terms`
-        (those of the reward, each 0 to 1, and `spending`) and `reason` (of a floor).
+        (those of the reward, each 0 to 1, and `spending`), `reason` (of a floor) and `answer`, the diagnosis as it was scored: JSON
+        with names, or an empty string.
         """
         if self._dossier is None or self._inquiry is None or self._inquiry.over:
             raise ResetNeeded("this investigation has ended or not begun: call reset() before step()")
@@ -155,4 +158,6 @@ class InvestigateEnv(gymnasium.Env[str, str]):
     def _judge(self, dossier: Dossier, inquiry: Inquiry) -> tuple[float, dict[str, Any]]:
         scored = dossier.score(inquiry.diagnosis)
         reason = "over budget: no answer" if inquiry.overrun else scored.reason
-        return investigation_reward(scored, inquiry.share), {"terms": {**scored.terms, "spending": inquiry.share}, "reason": reason}
+        answer = "" if inquiry.diagnosis is None else inquiry.diagnosis.to_json()
+        terms = {**scored.terms, SPENDING_TERM: inquiry.share}
+        return investigation_reward(scored, inquiry.share), {"terms": terms, "reason": reason, "answer": answer}

@@ -35,6 +35,8 @@ class Outcome:
     submitted: bool
     terms: Mapping[str, float]
     """Those of the reward and `spending`; empty before the end."""
+    answer: str
+    """What was submitted, with names; empty where nothing was."""
 
 
 _OVER = "The investigation has ended; nothing more is answered."
@@ -164,7 +166,7 @@ def close(tools: InvestigateTools) -> None:
 def outcome(tools: InvestigateTools) -> Outcome:
     """What has come of the rollout that `tools` is or was last in."""
     info = tools._info  # pyright: ignore[reportPrivateUsage] - a public method would be a tool
-    return Outcome(info.get("calls", 0), info.get("spent", 0), info.get("tool") == SUBMIT, info.get("terms", {}))
+    return Outcome(info.get("calls", 0), info.get("spent", 0), info.get("tool") == SUBMIT, info.get("terms", {}), info.get("answer", ""))
 
 
 def rollout_rows(episodes: str | Path, split: str | None = "train") -> list[dict[str, Any]]:

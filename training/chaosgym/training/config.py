@@ -280,7 +280,7 @@ class Reinforcement(Answering):
     reward: Literal["shaped", "sparse"] = "shaped"
     """The score of evaluation with all its terms, or 1 for the right fault at the right component and else nothing."""
     shared_prefix: bool | None = None
-    """Compute a prompt once for all its answers; by default where the model attends to all before it, on a CPU."""
+    """Compute a prompt once for all its answers, or a page once for all turns; by default where all before is attended to, on a CPU."""
     patience: Annotated[int, Field(ge=1)] = 20
     """Steps without any difference in reward, or without a readable answer, after which training stops."""
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.15

@@ -24,8 +24,9 @@ from chaosgym.errors import InputError
 from chaosgym.training.asking import AskingGRPOTrainer
 from chaosgym.training.gae import advantages, at_the_end, explained_variance, value_loss, whiten
 from chaosgym.training.prefix import SharedPrefixGRPOTrainer
+from chaosgym.training.turns import TurnsGRPOTrainer
 
-__all__ = ["VALUE_FILE", "Critic", "Estimation", "PPOTrainer", "SharedPrefixPPOTrainer"]
+__all__ = ["VALUE_FILE", "Critic", "Estimation", "PPOTrainer", "SharedPrefixPPOTrainer", "TurnsPPOTrainer"]
 
 VALUE_FILE = "value_head.safetensors"
 """Beside the weights in a model's folder and in checkpoints; those who only want answers need not know it."""
@@ -91,6 +92,11 @@ class Critic:
     def unpack(self, by_row: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Put values of rows that hold several answers into one row per answer; the reference's pass has left none."""
         self._said[:] = map(by_row, self._said)
+
+    def gather(self, in_place: Callable[[list[torch.Tensor]], torch.Tensor]) -> None:
+        """Put values of several passes into one batch; the reference's passes have left none."""
+        if self._said:
+            self._said[:] = [in_place(list(self._said))]
 
     @property
     def untrained(self) -> bool:
@@ -223,6 +229,13 @@ class SharedPrefixPPOTrainer(PPOTrainer, SharedPrefixGRPOTrainer):
 
     def _unpacked(self, by_row: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self.critic.unpack(by_row)
+
+
+class TurnsPPOTrainer(PPOTrainer, TurnsGRPOTrainer):
+    """PPOTrainer for investigations, which computes no page and no padding in vain."""
+
+    def _gathered(self, in_place: Callable[[list[torch.Tensor]], torch.Tensor]) -> None:
+        self.critic.gather(in_place)
 
 
 def _written(batch: dict[str, Any]) -> torch.Tensor:

@@ -21,7 +21,7 @@ from chaosgym.training.run import Run
 from chaosgym.training.supervised import finish, trainer_arguments
 from chaosgym.training.tasks import Source, draw_tasks
 from chaosgym.training.tokenizer import load_tokenizer
-from chaosgym.training.validation import Best, divide
+from chaosgym.training.validation import Best, ReportExam, divide
 
 __all__ = ["Endless", "refuse_strangers", "train_on_logits"]
 
@@ -77,7 +77,7 @@ def train_on_logits(config: DistillConfig, run: Run, sources: Sequence[Source]) 
     for callback in (Metrics(run), Clock(schedule), endless, finite):
         trainer.add_callback(callback)
     if kept_out:
-        trainer.add_callback(Best(trainer, Judge(form), run, kept_out, form, config.validate_every))
+        trainer.add_callback(Best(trainer, run, ReportExam(trainer, Judge(form), kept_out, form), config.validate_every))
     trainer.optimizer = make_optimizer(trainer.model, config.muon_learning_rate, config.learning_rate)
     trainer.lr_scheduler = make_schedule(trainer.optimizer, schedule)
 

@@ -29,7 +29,9 @@ def grpo(config: GrpoConfig, *, resume: bool = False) -> dict[str, Any]:
 def _method(config: GrpoConfig) -> Method:
     from chaosgym.training.asking import AskingGRPOTrainer
     from chaosgym.training.prefix import SharedPrefixGRPOTrainer
+    from chaosgym.training.turns import TurnsGRPOTrainer
 
     # Dividing by a group's deviation would make as much of the small extras as of being right.
     fixed = {"scale_rewards": "none", "epsilon_high": 0.28}
-    return Method(AskingGRPOTrainer, SharedPrefixGRPOTrainer, fixed, oversample=config.oversample)
+    sharing = TurnsGRPOTrainer if config.task == "investigate" else SharedPrefixGRPOTrainer
+    return Method(AskingGRPOTrainer, sharing, fixed, oversample=config.oversample)

@@ -29,7 +29,7 @@ def ppo(config: PpoConfig, *, resume: bool = False) -> dict[str, Any]:
 
 
 def _method(config: PpoConfig) -> Method:
-    from chaosgym.training.critic import VALUE_FILE, Estimation, PPOTrainer, SharedPrefixPPOTrainer
+    from chaosgym.training.critic import VALUE_FILE, Estimation, PPOTrainer, SharedPrefixPPOTrainer, TurnsPPOTrainer
 
     def take_over(trainer: PPOTrainer) -> None:
         """Begin with the value head of a model that was trained here before."""
@@ -37,7 +37,8 @@ def _method(config: PpoConfig) -> Method:
             trainer.critic.load(Path(config.model))
 
     how = Estimation(config.discount, config.gae_lambda, config.whiten, config.value_clip, config.value_weight)
+    sharing = TurnsPPOTrainer if config.task == "investigate" else SharedPrefixPPOTrainer
     return Method(
-        partial(PPOTrainer, estimation=how), partial(SharedPrefixPPOTrainer, estimation=how),
+        partial(PPOTrainer, estimation=how), partial(sharing, estimation=how),
         {"epsilon": config.policy_clip}, epochs=config.epochs, value_rate=config.value_learning_rate, within="batch", prepare=take_over,
     )

@@ -23,14 +23,14 @@ from chaosgym.training.curriculum import Curriculum
 from chaosgym.training.nano import load_model, lora_config, prompt_format
 from chaosgym.training.optimizer import Schedule, make_optimizer, make_schedule
 from chaosgym.training.reward import Counted, Judge, Variance
-from chaosgym.training.rollouts import ROLLOUT_FILE, RolloutFile
+from chaosgym.training.rollouts import ROLLOUT_FILE, Rollout, RolloutFile
 from chaosgym.training.run import Run
 from chaosgym.training.splits import Splits
 from chaosgym.training.supervised import cut, finish, trainer_arguments
 from chaosgym.training.tasks import Source, make_task, read_held_out
-from chaosgym.training.validation import Best, divide
+from chaosgym.training.validation import Best, ReportExam, divide
 
-__all__ = ["Method", "grpo_config", "need_vllm", "reinforce", "run_to_end"]
+__all__ = ["Method", "best", "grpo_config", "kept_file", "need_vllm", "reinforce", "run_to_end", "shares"]
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Method:
     trainer: Callable[..., Any]
     """An AskingGRPOTrainer, or a subclass."""
     sharing: Callable[..., Any]
-    """The same, computing each prompt once for all its answers."""
+    """The same, computing once what all answers to a prompt share; of investigations what all turns of one share."""
     arguments: dict[str, Any]
     """For GRPOConfig, beyond those that every method gets."""
     epochs: int = 1
@@ -68,11 +68,13 @@ def reinforce(config: Reinforcement, run: Run, sources: Sequence[Source], method
     curriculum = Curriculum(sources, form, config.seed + 3, processes.rank(), processes.count(), config.evenly)
     if not run.checkpoint():  # else what was learnt then and since is in it
         _try(trainer, judge, config, run, sources, form, curriculum)
-    judge.kept = _kept(config, run, trainer)
+    judge.kept = kept_file(config, run, trainer)
     trainer.ask(curriculum, judge, method.oversample)
     trainer.train_dataset = _placeholders(-(-config.steps // method.epochs) * config.batch_size // config.generations)
     trainer.add_callback(curriculum)
-    return run_to_end(config, run, method, trainer, tokenizer, form, judge, *_best(config, run, judge, kept_out, form, trainer))
+    exam = ReportExam(trainer, judge, kept_out, form) if kept_out else None
+    last = (*_splits(config, run, judge, form, trainer), *best(config, run, trainer, exam))  # the latter may go back to other weights
+    return run_to_end(config, run, method, trainer, tokenizer, form, judge, *last)
 
 
 def run_to_end(
@@ -93,14 +95,16 @@ def run_to_end(
     return finish(trainer, run, tokenizer, form, schedule, check)
 
 
-def _best(
-    config: Reinforcement, run: Run, judge: Judge, kept_out: Sequence[Source], form: PromptFormat, trainer: Any
-) -> Iterator[Best | Splits]:
-    """Who looks at other episodes, and picks the result where there is something to pick it by."""
-    if config.watched:  # first: the other may go back to other weights
+def best(config: Reinforcement, run: Run, trainer: Any, exam: Callable[[], Sequence[Rollout]] | None) -> Iterator[Best]:
+    """Who picks the result, where there is something to pick it by."""
+    if exam is not None:
+        yield Best(trainer, run, exam, config.validate_every)
+
+
+def _splits(config: Reinforcement, run: Run, judge: Judge, form: PromptFormat, trainer: Any) -> Iterator[Splits]:
+    """Who looks at episodes of other splits."""
+    if config.watched:
         yield Splits(trainer, judge, run, read_held_out(config.watched), form, config.validate_every)
-    if kept_out:
-        yield Best(trainer, judge, run, kept_out, form, config.validate_every)
 
 
 def _form(config: Reinforcement) -> PromptFormat:
@@ -112,7 +116,7 @@ def _trainer(
     config: Reinforcement, run: Run, model: Any, tokenizer: Any, judge: Judge, form: PromptFormat, method: Method
 ) -> Any:
     """A trainer that has no data yet."""
-    kind = method.sharing if _shared(config, model) else method.trainer
+    kind = method.sharing if shares(config, model) else method.trainer
     trainer = kind(
         model, judge, grpo_config(config, run, method, form.max_new_tokens), _placeholders(1), processing_class=tokenizer,
         peft_config=lora_config(config.lora),
@@ -167,8 +171,8 @@ def _refuse_torn_groups(config: Reinforcement) -> None:
         )
 
 
-def _shared(config: Reinforcement, model: Any) -> bool:
-    """Whether prompts may be shared: asked for, or a Qwen3 model trained whole by one process on a CPU."""
+def shares(config: Reinforcement, model: Any) -> bool:
+    """Whether `Method.sharing` can be had: asked for, or a model like Qwen3 trained whole by one process on a CPU."""
     import torch
 
     known = getattr(model.config, "model_type", "") in ("qwen3", "qwen2", "llama")
@@ -178,7 +182,7 @@ def _shared(config: Reinforcement, model: Any) -> bool:
     return possible and not torch.cuda.is_available() if config.shared_prefix is None else config.shared_prefix
 
 
-def _kept(config: Reinforcement, run: Run, trainer: Any) -> RolloutFile | None:
+def kept_file(config: Reinforcement, run: Run, trainer: Any) -> RolloutFile | None:
     """Where rollouts go; of several processes the first keeps its own. What comes again after the checkpoint is dropped."""
     if not config.rollout_megabytes or not trainer.accelerator.is_main_process:
         return None

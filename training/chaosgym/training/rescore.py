@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from chaosgym.envs.investigate import SPENDING_TERM, investigation_reward
 from chaosgym.episode import list_episodes, read_header
 from chaosgym.errors import InputError
 from chaosgym.rewards import WEIGHTS, Score, score
@@ -90,7 +91,7 @@ def rescore(run: Path, episodes: Sequence[Path] = ()) -> Rescored:
         raise InputError(f"{run / ROLLOUT_FILE}: empty; the run was stopped before its first step: go on with --resume")
     folders = list(episodes) or _folders(run)
     known = _truths(folders, {rollout.episode for rollout in rollouts})
-    found = [_Pair(r, score(r.answer, *known[r.episode])) for r in rollouts if r.episode in known]
+    found = [_Pair(r, _score(r, *known[r.episode])) for r in rollouts if r.episode in known]
     if not found:
         where = ", ".join(map(str, folders))
         raise InputError(f"{where}: none of the episodes of {run} is there; name the folders that hold them with --episodes")
@@ -101,6 +102,15 @@ def rescore(run: Path, episodes: Sequence[Path] = ()) -> Rescored:
         str(run), len(rollouts), len({r.step for r in rollouts}), len(rollouts) - len(found), len(found) - len(pairs),
         len(groups), sum(moved), sum(map(bool, moved)), _changes(pairs),
     )
+
+
+def _score(rollout: Rollout, truth: Truth, components: tuple[str, ...]) -> Score:
+    """What the answer is worth now; of an investigation less what its questions cost."""
+    now = score(rollout.answer, truth, components)
+    if SPENDING_TERM not in rollout.terms or now.total is None:
+        return now
+    share = rollout.terms[SPENDING_TERM]
+    return replace(now, total=investigation_reward(now, share), terms={**now.terms, SPENDING_TERM: share})
 
 
 def _folders(run: Path) -> list[Path]:
@@ -141,10 +151,10 @@ def _ranks(totals: Sequence[float]) -> list[int]:
 
 
 def _changes(pairs: Sequence[_Pair]) -> tuple[Change, ...]:
-    """The total, the terms of the present reward, and those that it has no longer."""
-    gone = sorted({term for pair in pairs for term in pair.rollout.terms} - set(WEIGHTS))
+    """The total, the terms of the present reward, and those that it has no longer or that are an investigation's alone."""
+    others = sorted({term for pair in pairs for term in pair.rollout.terms} - set(WEIGHTS))
     rows = [Change(TOTAL, *_compared([pair.totals for pair in pairs]))] if pairs else []
-    for term in (*WEIGHTS, *gone):
+    for term in (*WEIGHTS, *others):
         both = [(pair.rollout.terms.get(term), pair.now.terms.get(term)) for pair in pairs]
         rows.append(Change(term, *_compared(both)))
     return tuple(rows)

@@ -18,7 +18,10 @@ from chaosgym.training.callbacks import Guard
 from chaosgym.training.rollouts import Rollout, RolloutFile
 from chaosgym.training.tasks import Task
 
-__all__ = ["Counted", "Judge", "Variance"]
+__all__ = ["SOLVED", "Counted", "Judge", "Variance"]
+
+SOLVED = 0.9
+"""A reward above this names component and fault rightly."""
 
 _MASTERED = 0.9
 """Mean reward from which answers that are all alike are all right."""
@@ -30,8 +33,7 @@ class Judge:
 
     __name__ = "reward"
 
-    solved = 0.9
-    """A reward above this names component and fault rightly."""
+    solved = SOLVED
 
     def __init__(self, form: PromptFormat, *, sparse: bool = False) -> None:
         """With `sparse` an answer earns 1 when component and fault are right, and nothing else."""

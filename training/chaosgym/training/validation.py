@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from transformers import TrainerCallback
 
 from chaosgym.training import processes
+from chaosgym.training.reward import SOLVED
 from chaosgym.training.tasks import Source, Task, make_task
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from chaosgym.training.rollouts import Rollout
     from chaosgym.training.run import Run
 
-__all__ = ["Best", "divide", "likeliest"]
+__all__ = ["Best", "ReportExam", "divide", "likeliest"]
 
 _log = logging.getLogger(__name__)
 _FEWEST = 12
@@ -60,14 +61,25 @@ def _draw(identity: str) -> float:
     return int.from_bytes(hashlib.sha256(f"validation {identity}".encode()).digest()[:6]) / 2**48
 
 
+class ReportExam:
+    """Asks the trainer's model about the reports of kept-out episodes."""
+
+    def __init__(self, trainer: Any, judge: Judge, sources: Sequence[Source], form: PromptFormat) -> None:
+        self._trainer, self._judge = trainer, judge
+        self._tasks = [make_task(source, -1_000_000 - number, form) for source in sources for number in range(_RENDERINGS)]
+        judge.know(self._tasks)
+
+    def __call__(self) -> list[Rollout]:
+        """One answer to each question."""
+        return likeliest(self._trainer, self._judge, self._tasks)
+
+
 class Best(TrainerCallback):
     """Asks the model about the kept-out episodes now and then, goes back where it got far worse, and hands over the best weights."""
 
-    def __init__(self, trainer: Any, judge: Judge, run: Run, sources: Sequence[Source], form: PromptFormat, every: int) -> None:
-        self._trainer = trainer
-        self._judge, self._run, self._every = judge, run, every
-        self._tasks = [make_task(source, -1_000_000 - number, form) for source in sources for number in range(_RENDERINGS)]
-        judge.know(self._tasks)
+    def __init__(self, trainer: Any, run: Run, exam: Callable[[], Sequence[Rollout]], every: int) -> None:
+        """`exam` gives the answers of the trainer's model about them; it is held every so many steps."""
+        self._trainer, self._run, self._exam, self._every = trainer, run, exam, every
         self._worth, self._step, self._asked, self._backs = float("-inf"), 0, -1, 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -99,8 +111,8 @@ class Best(TrainerCallback):
         if step == self._asked:
             return
         self._asked = step
-        answers = [rollout for rollout in likeliest(self._trainer, self._judge, self._tasks) if rollout.reward is not None]
-        found = _figures(answers, self._judge.solved)
+        answers = [rollout for rollout in self._exam() if rollout.reward is not None]
+        found = _figures(answers)
         self._run.log({"step": step, **{f"validation/{name}": round(value, 4) for name, value in found.items()}})
         said = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
         _log.info("step %d: %s on %d questions about kept-out episodes", step, said, len(answers))
@@ -155,12 +167,12 @@ def likeliest(trainer: Any, judge: Judge, tasks: Sequence[Task]) -> list[Rollout
             sampling.temperature = temperature
 
 
-def _figures(answers: Sequence[Rollout], solved: float) -> dict[str, float]:
+def _figures(answers: Sequence[Rollout]) -> dict[str, float]:
     """Shares of answers that are right in all, in the component, in the fault; and the mean reward."""
     rewards = [rollout.reward or 0.0 for rollout in answers]
     count = max(1, len(answers))
     return {
-        "accuracy": sum(reward > solved for reward in rewards) / count,
+        "accuracy": sum(reward > SOLVED for reward in rewards) / count,
         "component": sum(rollout.terms["component"] == 1.0 for rollout in answers) / count,
         "fault": sum(rollout.terms["fault"] == 1.0 for rollout in answers) / count,
         "reward": sum(rewards) / count,
