@@ -91,6 +91,8 @@ def plan(out: Path, seeds: int, backend: str | None) -> Iterator[Step]:
         yield from _after(out, STAGES, seed, names)
     for seed in range(seeds):
         yield from _after(out, ABLATIONS, seed, names)
+    yield trained(out, "rca", "grpo", {**REINFORCED, "model": "sft+sft-0/model"}, "sft+sft-0")  # to be shipped
+    yield judged(out, "rca", names)
 
 
 def _after(out: Path, stages: Mapping[str, tuple[str, dict[str, Any]]], seed: int, recordings: Sequence[str]) -> Iterator[Step]:

@@ -136,7 +136,9 @@ def _train(out: Path, say: Callable[[str], None], seed: int, recipe: Recipe) -> 
     tuned = sft(first, resume=_begun(first.out))
     left = round(max(recipe.tuning_minutes - tuned["seconds"] / 60, recipe.tuning_minutes / 3), 1)
     say(f"reinforcement learning on the reward (GRPO), {left:g} minutes")
-    second = GrpoConfig(model=tuned["model"], episodes=episodes, out=out / "grpo", seed=seed, minutes=left, steps=400)
+    second = GrpoConfig(
+        model=tuned["model"], episodes=episodes, out=out / "grpo", seed=seed, minutes=left, steps=400, batch_size=256, learning_rate=3e-4,
+    )
     reinforced = grpo(second, resume=_begun(second.out))
     return {"base": Path(first.model), "sft": Path(tuned["model"]), "grpo": Path(reinforced["model"])}
 
