@@ -24,7 +24,7 @@ COMPARE_EXAMPLE = "Example: chaosgym compare runs/eval/sft runs/eval/grpo"
 def evaluate(
     agent: Annotated[
         str,
-        typer.Argument(help="rules, a shortcut (as grep), null, random, slm (the shipped one), slm:MODEL (folder or hub id) or endpoint:MODEL@URL."),
+        typer.Argument(help="rules, a shortcut (as grep), null, random, slm (a shipped model), slm:FOLDER or HUB-ID, endpoint:MODEL@URL."),
     ],
     episodes: Annotated[
         Path | None, typer.Option(parser=find_place, metavar=PLACE, help="Where recorded episodes are, as s3://bucket/episodes.")
