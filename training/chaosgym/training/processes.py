@@ -8,6 +8,7 @@ What decides how training goes on must be known to all alike, or some wait for e
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -42,7 +43,16 @@ def _meeting() -> Any:
     from accelerate import PartialState
 
     PartialState(cpu=not torch.cuda.is_available())
+    atexit.register(_part)
     return torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
+
+
+def _part() -> None:
+    """End the threads by which processes talk: where the interpreter ends before them it is aborted now and then, with all done."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def wait() -> None:
