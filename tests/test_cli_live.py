@@ -25,7 +25,7 @@ def episodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("cli") / "episodes"
     for seed in (0, 100, 200):
         done = chaosgym("record", "--scenarios", "process-crash,healthy-*", "--episodes", 2, "--seed", seed, "--out", out, "--json")
-        assert done.returncode in (0, 3), done.stderr
+        assert done.stdout, f"ended with {done.returncode}: {done.stderr}"
         if json.loads(done.stdout)["unscorable"] == 0:
             return out
     pytest.fail(f"no scorable episodes: {done.stderr}")

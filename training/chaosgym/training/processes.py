@@ -9,6 +9,7 @@ What decides how training goes on must be known to all alike, or some wait for e
 from __future__ import annotations
 
 import atexit
+import gc
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -51,8 +52,10 @@ def _part() -> None:
     """End the threads by which processes talk: where the interpreter ends before them it is aborted now and then, with all done."""
     from torch import distributed
 
+    _meeting.cache_clear()  # or its threads outlive what is destroyed here
     if distributed.is_initialized():
         distributed.destroy_process_group()
+    gc.collect()
 
 
 def wait() -> None:
