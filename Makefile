@@ -6,7 +6,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python
 QUICK := not training and not slow and not docker and not kubernetes
 # Those that need an engine or a GPU, break off what they measure, or take minutes are run by hand; docs/ says how.
 BY_HAND := $(addprefix benchmarks/,containers.py soak_kills.py gpu.py grpo_step.py training_rate.py \
-  results.py results_tables.py ship_model.py)
+  results.py results_tables.py ship_model.py fixed_names.py)
 BENCHMARKS := $(filter-out $(BY_HAND),$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help

@@ -2,10 +2,12 @@
 
     python benchmarks/results.py [--out runs/results] [--seeds 3] [--jobs 2] [--backend docker] [--only STEP,...] [--tables]
 
-    record ──> base ──> sft ──┬──> +sft (as much again: the control)      each ──> eval on held-out ──> docs/results.json
-                              ├──> +distill (the rules agent teaches)                                   docs/results.md
-                              ├──> +grpo, without curriculum, with a sparse reward
-                              └──> +ppo
+    record ──> base ──┬──> sft ──┬──> +sft (as much again: the control)
+                      │          ├──> +distill (the rules agent teaches)
+                      │          ├──> +grpo, twice as long, without curriculum, with a sparse reward
+                      │          └──> +ppo
+                      └──> sft without randomised names
+    each ──> calibrate ──> eval on held-out ──> docs/results.json, docs/results.md
 
 Every step is a command of chaosgym with a configuration under OUT/configs, each in a process of its own with an equal share of
 the cores, and its log under OUT/logs. Run it again and it goes on where it was. `--tables` only writes the tables of what is there.
@@ -22,7 +24,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +52,17 @@ STAGES: dict[str, tuple[str, dict[str, Any]]] = {
     "sft+ppo": ("ppo", {**REINFORCED, "steps": 120, "validate_every": 40}),  # two updates a batch
 }
 """What follows SFT, each from the same model, in the order in which it is run: (command, configuration)."""
-ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "sft+grpo-longer": ("grpo", {**REINFORCED, "steps": 120}),
     "sft+grpo-evenly": ("grpo", {**REINFORCED, "evenly": 1.0, "oversample": 0.0}),
     "sft+grpo-sparse": ("grpo", {**REINFORCED, "reward": "sparse"}),
 }
 """Likewise, once all seeds have gone through those."""
+NAMED = "sft-named"
+"""As `sft`, where a component goes by the same name in all reports."""
+BESIDE = {"sft": None, **dict.fromkeys(STAGES, "sft"), "sft+grpo-longer": "sft", NAMED: "sft",
+          "sft+grpo-evenly": "sft+grpo", "sft+grpo-sparse": "sft+grpo"}  # fmt: skip
+"""The rows of the tables, each with the one it is compared with."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,8 @@ class Step:
     """Uses all cores by itself."""
     config: dict[str, Any] = field(default_factory=dict[str, Any])
     """Written to configs/NAME.yaml first."""
+    program: tuple[str, ...] = ("-m", "chaosgym.cli")
+    """What Python runs."""
 
 
 def plan(out: Path, seeds: int, backend: str | None) -> Iterator[Step]:
@@ -87,18 +97,29 @@ def plan(out: Path, seeds: int, backend: str | None) -> Iterator[Step]:
     yield judged(out, "base", names)
     for seed in range(seeds):
         yield trained(out, f"sft-{seed}", "sft", {**SFT, "model": "base/model", "seed": seed}, "base")
-        yield judged(out, f"sft-{seed}", names)
+        yield from _finished(out, f"sft-{seed}", names)
         yield from _after(out, STAGES, seed, names)
     for seed in range(seeds):
-        yield from _after(out, ABLATIONS, seed, names)
+        named = trained(out, f"{NAMED}-{seed}", "sft", {**SFT, "model": "base/model", "seed": seed}, "base")
+        yield replace(named, program=(str(Path(__file__).with_name("fixed_names.py").resolve()),))
+        yield from _finished(out, named.name, names)
+        yield from _after(out, VARIANTS, seed, names)
     yield trained(out, "rca", "grpo", {**REINFORCED, "model": "sft+sft-0/model"}, "sft+sft-0")  # to be shipped
-    yield judged(out, "rca", names)
+    yield from _finished(out, "rca", names)
 
 
 def _after(out: Path, stages: Mapping[str, tuple[str, dict[str, Any]]], seed: int, recordings: Sequence[str]) -> Iterator[Step]:
     for stage, (kind, config) in stages.items():
         yield trained(out, f"{stage}-{seed}", kind, {**config, "model": f"sft-{seed}/model", "seed": seed}, f"sft-{seed}")
-        yield judged(out, f"{stage}-{seed}", recordings)
+        yield from _finished(out, f"{stage}-{seed}", recordings)
+
+
+def _finished(out: Path, name: str, recordings: Sequence[str]) -> Iterator[Step]:
+    """What is done with a model: let it state how sure it may be, and judge it."""
+    command = ["train", "calibrate", f"{name}/model", "--episodes", TRAIN]
+    yield Step(f"calibrate-{name}", command, out / f"logs/calibrate-{name}.done", (name,))
+    judge = judged(out, name, recordings)
+    yield replace(judge, needs=(f"calibrate-{name}", *judge.needs))
 
 
 def trained(out: Path, name: str, kind: str, config: dict[str, Any], after: str) -> Step:
@@ -138,14 +159,14 @@ def run_step(out: Path, step: Step, jobs: int) -> int:
     """Run one command in `out`; its exit status."""
     for folder in ("configs", "logs", "eval"):
         (out / folder).mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "chaosgym.cli", *step.command]
+    command = [sys.executable, *step.program, *step.command]
     if step.config:
         path = out / "configs" / f"{step.name}.yaml"
         path.write_text(json.dumps(step.config, indent=1) + "\n", encoding="utf-8")  # JSON is YAML
         command += ["--config", f"configs/{path.name}"]
         command += ["--resume"] if (out / step.name / "config.json").is_file() else []
     began = time.monotonic()
-    print(f"{step.name}: chaosgym {' '.join(command[3:])}", flush=True)
+    print(f"{step.name}: chaosgym {' '.join(command[1 + len(step.program) :])}", flush=True)
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     with (out / "logs" / f"{step.name}.log").open("a", encoding="utf-8") as log:
         code = subprocess.run(command, cwd=out, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": threads}).returncode
@@ -172,7 +193,7 @@ def main() -> None:
     if not args.tables:
         wanted = set(filter(None, args.only.split(",")))
         failed = run_all(args.out, [s for s in steps if not wanted or s.name in wanted or s.done.exists()], args.jobs)
-    write_tables(args.out, ["sft", *STAGES, *ABLATIONS], args.seeds, root / "docs")
+    write_tables(args.out, BESIDE, args.seeds, root / "docs")
     if failed:
         sys.exit(f"error: {', '.join(failed)}; the logs are in {args.out / 'logs'}")
 

@@ -22,17 +22,16 @@ from chaosgym.evaluation.statistics import paired_bootstrap
 SPLITS = {"seeds": "accuracy", "apps": "accuracy", "backend": "accuracy", "faults": "family@1"}
 """What is asked of each split: of faults that training never showed, component and family."""
 WHOLE = ("hallucination", "false_alarm", "missed")
-START = "sft"
 
 
-def write_tables(out: Path, stages: Sequence[str], seeds: int, docs: Path) -> None:
-    """Write docs/results.json, and the tables between the marks of docs/results.md."""
+def write_tables(out: Path, stages: Mapping[str, str | None], seeds: int, docs: Path) -> None:
+    """Write docs/results.json, and the tables between the marks of docs/results.md. `stages` says what each is compared with."""
     found = {stage: _read(out, stage, seeds) for stage in stages}
     found = {"pretrain": _read(out, "base", None), **found}
     found = {stage: results for stage, results in found.items() if results}
     if not found:
         return
-    summary = _summary(out, found)
+    summary = _summary(out, found, stages)
     _write(docs / "results.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
     page = docs / "results.md"
     text = page.read_text(encoding="utf-8") if page.is_file() else "<!-- stages -->\n<!-- end -->\n<!-- differences -->\n<!-- end -->\n"
@@ -46,7 +45,7 @@ def _read(out: Path, stage: str, seeds: int | None) -> dict[int, EvaluationResul
     return {seed: read_result(path) for seed, path in paths.items() if (path / "result.json").is_file()}
 
 
-def _summary(out: Path, found: Mapping[str, Mapping[int, EvaluationResult]]) -> dict[str, Any]:
+def _summary(out: Path, found: Mapping[str, Mapping[int, EvaluationResult]], beside: Mapping[str, str | None]) -> dict[str, Any]:
     first = next(iter(next(iter(found.values())).values()))
     rails = {name: {0: rows} for name, rows in first.rails.items() if name in ("oracle", "rules", "majority", "null")}
     models = {stage: {seed: result.rows for seed, result in results.items()} for stage, results in found.items()}
@@ -60,8 +59,8 @@ def _summary(out: Path, found: Mapping[str, Mapping[int, EvaluationResult]]) -> 
         "stages": {name: {**_figures(rows), "training": _trained(out, name, rows)} for name, rows in models.items()},
         "rails": {name: _figures(rows) for name, rows in rails.items()},
         "differences": {
-            f"{stage} - {START}": _difference(models[START], rows)
-            for stage, rows in models.items() if START in models and stage not in (START, "pretrain")
+            f"{stage} - {start}": _difference(models[start], rows)
+            for stage, rows in models.items() if (start := beside.get(stage)) in models
         },
         "beside_rules": {stage: _difference(dict.fromkeys(rows, rails["rules"][0]), rows) for stage, rows in models.items()},
     }  # fmt: skip

@@ -292,6 +292,22 @@ def test_a_model_answers_alike_alone_and_in_a_batch(model: Path) -> None:
     assert agent.diagnose([]) == []
 
 
+def test_what_is_heard_is_how_likely_the_model_finds_each_word(model: Path) -> None:
+    import torch
+
+    agent: Any = SlmAgent(model)
+    prompts = [agent.prompt(incident(make(), i)) for i, (_, _, make) in enumerate(TELLTALES[:3])]
+    heard: list[list[float]] = []
+    texts = agent.generate(prompts, heard)
+    assert texts == agent.generate(prompts)
+    for prompt, logs in zip(prompts, heard, strict=True):
+        asked = agent.tokens(prompt)
+        said = agent._continue([asked])[0]
+        with torch.inference_mode():
+            scores = agent._model(torch.tensor([asked + said])).logits[0, len(asked) - 1 : -1].log_softmax(-1)
+        assert logs == pytest.approx([float(score[token]) for score, token in zip(scores, said, strict=True)], abs=1e-4)
+
+
 def test_prompts_hold_the_rendering_that_the_model_was_trained_on(model: Path, tmp_path: Path) -> None:
     case = incident(crashed())
     assert SlmAgent(model).prompt(case) == f"<s> user {case.compact} </s> <s> assistant "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,9 +22,11 @@ from chaosgym.errors import InputError
 from chaosgym.incident import compile_incident
 from chaosgym.scenario import Split
 from chaosgym.telemetry.store import TelemetryBuffer
+from chaosgym.training.calibrate import calibrate
 from chaosgym.training.callbacks import TrainingStopped
 from chaosgym.training.config import GrpoConfig, PretrainConfig, SftConfig
 from chaosgym.training.grpo import grpo
+from chaosgym.training.nano import prompt_format
 from chaosgym.training.pretrain import pretrain
 from chaosgym.training.rollouts import ROLLOUT_FILE, read_rollouts
 from chaosgym.training.sft import sft
@@ -96,6 +99,26 @@ def test_a_model_from_nothing_learns_to_answer(tuned: Path, episodes: Path) -> N
     incident = compile_incident(read_episode(episodes / "e0"), 5, 200)
     answer = json.loads(SlmAgent(tuned).diagnose([incident])[0])
     assert answer["verdict"] in ("fault", "healthy")
+
+
+def test_a_model_learns_how_sure_it_may_be_and_answers_as_before(tuned: Path, episodes: Path, tmp_path: Path) -> None:
+    for number in range(100, 190):
+        record(tmp_path / "episodes", number, ("process.crash", "process.hang", "")[number % 3])
+    model = Path(shutil.copytree(tuned, tmp_path / "model"))
+    with pytest.raises(InputError, match="answers to 0 kept-out episodes name a cause, and 40 are needed"):
+        calibrate(model, [episodes])
+    assert SlmAgent(model).format.certainty is None
+    found = calibrate(model, [tmp_path / "episodes"], 0.5)
+    assert 40 <= found.answers <= 3 * 90
+    assert found.error_after is not None
+    cases = [compile_incident(read_episode(tmp_path / f"episodes/e{number}"), 5, 200) for number in range(100, 130)]
+    before, after = ([json.loads(text) for text in SlmAgent(folder).diagnose(cases)] for folder in (tuned, model))
+    named = [[[(cause["component"], cause["fault"]) for cause in answer["causes"]] for answer in said] for said in (before, after)]
+    assert named[0] == named[1]
+    stated = [answer["causes"][0]["probability"] for answer in after if answer["causes"]]
+    assert sum(stated) / len(stated) == pytest.approx(found.right, abs=0.15)
+    assert stated != [answer["causes"][0]["probability"] for answer in before if answer["causes"]]
+    assert prompt_format(SftConfig.model_validate(settings(episodes, tmp_path / "out", model=str(model)))).certainty is None
 
 
 def test_grpo_raises_the_reward_and_logs_its_terms(tuned: Path, episodes: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from chaosgym.agents.certainty import Certainty
 from chaosgym.errors import InputError
 from chaosgym.incident.answer import read_answer
 from chaosgym.incident.findings import Incident
@@ -47,6 +48,8 @@ class PromptFormat(BaseModel):
     """The system message; empty for none."""
     max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = 256
     """Longest answer that it is given room for; of an investigation each call."""
+    certainty: Certainty | None = None
+    """How sure it is, where `chaosgym train calibrate` has found that out; else it states what it writes."""
     calls: Annotated[int, Field(ge=1)] = 20
     """Of an investigation: actions beside `submit`."""
     cost: Annotated[int, Field(ge=1)] = 30
@@ -68,7 +71,10 @@ class PromptFormat(BaseModel):
 
     def save(self, folder: Path | str) -> None:
         """Write `chaosgym.json` into a model's folder."""
-        (Path(folder) / PROMPT_FILE).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        path = Path(folder) / PROMPT_FILE
+        partial = path.with_name(f".{PROMPT_FILE}.partial")
+        partial.write_text(self.model_dump_json(indent=1, exclude_none=True) + "\n", encoding="utf-8")
+        partial.replace(path)
 
     @classmethod
     def load(cls, folder: Path | str) -> PromptFormat:

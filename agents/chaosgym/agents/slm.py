@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chaosgym.agents.certainty import STATED, log_odds, state
 from chaosgym.agents.prompt import PromptFormat
 from chaosgym.errors import InputError, PrerequisiteError
 
@@ -52,8 +53,17 @@ class SlmAgent:
 
     def diagnose(self, incidents: Sequence[Incident]) -> list[str]:
         """One answer per incident, in their order, with real component names."""
-        texts = self.generate([self.prompt(incident) for incident in incidents])
-        return [self.format.read(text, incident) for text, incident in zip(texts, incidents, strict=True)]
+        certainty = self.format.certainty
+        if certainty is None or self._temperature:
+            texts = self.generate([self.prompt(incident) for incident in incidents])
+            return [self.format.read(text, incident) for text, incident in zip(texts, incidents, strict=True)]
+        return [state(text, certainty.probability(odds)) for text, odds in self.weigh(incidents)]
+
+    def weigh(self, incidents: Sequence[Incident]) -> list[tuple[str, float]]:
+        """The likeliest answer to each incident, with real names, and its log odds (natural) up to the first stated probability."""
+        heard: list[list[float]] = []
+        texts = self.generate([self.prompt(incident) for incident in incidents], heard)
+        return [(self.format.read(text, one), log_odds(logs)) for text, logs, one in zip(texts, heard, incidents, strict=True)]
 
     def prompt(self, incident: Incident) -> str:
         """The text that the model continues."""
@@ -92,19 +102,31 @@ class SlmAgent:
             return self._continue
         return Turns(self._model, self._ends(), self.format.max_new_tokens, self._temperature).take
 
-    def generate(self, prompts: Sequence[str]) -> list[str]:
-        """Continue each prompt; prompts of like length share a batch, answers keep the order given."""
+    def generate(self, prompts: Sequence[str], heard: list[list[float]] | None = None) -> list[str]:
+        """Continue each prompt; prompts of like length share a batch, answers keep the order given.
+
+        `heard`, where given, gets the logarithms of the probabilities of each answer's words, up to its first stated probability.
+        """
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-        answers: dict[int, str] = {}
+        answers: dict[int, tuple[str, list[float]]] = {}
         for at in range(0, len(order), self._batch_size):
             batch = order[at : at + self._batch_size]
-            answers.update(zip(batch, map(self.text, self._continue([self.tokens(prompts[i]) for i in batch])), strict=True))
-        return [answers[i] for i in range(len(prompts))]
+            words = _Words() if heard is not None else None
+            said = self._continue([self.tokens(prompts[i]) for i in batch], words)
+            logs = [words.of(row, self._before_stated(tokens)) if words else [] for row, tokens in enumerate(said)]
+            answers.update(zip(batch, zip(map(self.text, said), logs, strict=True), strict=True))
+        if heard is not None:
+            heard += [answers[i][1] for i in range(len(prompts))]
+        return [answers[i][0] for i in range(len(prompts))]
 
-    def _continue(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    def _before_stated(self, tokens: Sequence[int]) -> int:
+        """How many of them come before the first stated probability."""
+        return next((n for n in range(len(tokens)) if STATED in self.text(tokens[: n + 1])), len(tokens))
+
+    def _continue(self, prompts: Sequence[Sequence[int]], words: _Words | None = None) -> list[list[int]]:
         """What follows each prompt, up to the first token that ends a turn, that one included."""
         import torch
-        from transformers import GenerationConfig
+        from transformers import GenerationConfig, LogitsProcessorList
 
         rows = {"input_ids": [list(prompt) for prompt in prompts]}
         inputs = self._tokenizer.pad(rows, return_tensors="pt", padding_side="left").to(self._model.device)
@@ -120,6 +142,7 @@ class SlmAgent:
                     pad_token_id=self._tokenizer.pad_token_id,
                     eos_token_id=list(self._ends()),
                 ),
+                logits_processor=LogitsProcessorList([words] if words else []),
             )
         return [_until(self._ends(), answer) for answer in tokens[:, width:].tolist()]
 
@@ -135,6 +158,23 @@ class SlmAgent:
                 f"{self.name}: a prompt of {tokens} tokens and an answer of up to {self.format.max_new_tokens} do not fit into its "
                 f"{room} positions; compile reports with a smaller budget or take a model with more"
             )
+
+
+class _Words:
+    """Hears how likely each word is that a model says when it says the likeliest, without keeping what else it might have said."""
+
+    def __init__(self) -> None:
+        self._steps: list[Any] = []
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """As `transformers` calls a logits processor: `scores` of shape [answers, vocabulary], which stay as they are."""
+        logits = scores.float()
+        self._steps.append(logits.amax(-1) - logits.logsumexp(-1))
+        return scores
+
+    def of(self, answer: int, count: int) -> list[float]:
+        """Natural logarithms, of the first `count` words of that answer of the batch."""
+        return [float(step[answer]) for step in self._steps[:count]]
 
 
 def _until(ends: Sequence[int], tokens: list[int]) -> list[int]:

@@ -83,6 +83,25 @@ def ppo(config: _Config, resume: _Resume = False, as_json: JsonOption = False) -
     _report(train(settings, resume=resume), as_json)
 
 
+@group.command("calibrate", epilog="Example: chaosgym train calibrate runs/grpo/model --episodes episodes")
+def calibrate(
+    model: Annotated[Path, typer.Argument(help="Folder of the model, as training wrote it.")],
+    episodes: Annotated[list[Path], typer.Option(help="Folder with the episodes it was trained on; may be repeated.")],
+    validation: Annotated[float, typer.Option(min=0.01, max=0.9, help="Share of them that training kept out.")] = 0.15,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a model state how sure it may be of the causes it names, found from the episodes that training kept out.
+
+    Changes `chaosgym.json` in the model's folder and nothing of what it answers: it goes by how likely the model
+    finds its own words, where before it stated what it wrote.
+    """
+    from dataclasses import asdict
+
+    from chaosgym.training.calibrate import calibrate as find_out
+
+    _report(asdict(find_out(model, episodes, validation)), as_json)
+
+
 @group.command("watch", epilog="Example: chaosgym train watch runs/grpo")
 def watch(
     run: Annotated[Path, typer.Argument(help="Run directory, the `out` of `chaosgym train ...`; `latest` beside it is the newest.")],

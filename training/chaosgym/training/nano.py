@@ -121,7 +121,7 @@ def prompt_format(config: Training) -> PromptFormat:
     else:
         known = PromptFormat.load(folder) if folder.is_dir() else PromptFormat()
     settled = (folder / PROMPT_FILE).is_file() and "budget" not in config.model_fields_set
-    changes: dict[str, Any] = {} if settled else {"budget": config.budget}
+    changes: dict[str, Any] = {"certainty": None, **({} if settled else {"budget": config.budget})}  # another model is sure of other things
     if config.rendering is not None:
         changes["rendering"] = config.rendering
     return known.model_copy(update=changes)
