@@ -22,7 +22,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def prepare(folder: Path, episodes: Path, tokens: int) -> None:
     prompts: list[str] = []
     for number in range(32):
         text = "\n".join(reports[number:] + reports[:number])  # what one report lacks the next has
-        prompts.append(tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"][: tokens - 8]))
+        prompts.append(str(tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"][: tokens - 8])))
     (folder / "prompts.json").write_text(json.dumps(prompts), encoding="utf-8")
 
 
@@ -77,7 +78,7 @@ def make_trainer(folder: Path, method: str, side: str, prompts: int, steps: int,
         "generations": _GENERATIONS, "save_every": 10_000, "precision": precision,
     }  # fmt: skip
     config = GrpoConfig(**common) if method == "grpo" else PpoConfig(**common)
-    how = grpo._method(config) if isinstance(config, GrpoConfig) else ppo._method(config)
+    how = grpo.method(config) if isinstance(config, GrpoConfig) else ppo.method(config)
     kind: Any = how.sharing if side == "shared" else GRPOTrainer if method == "grpo" else how.trainer
     model, tokenizer = load_model(str(folder))
     texts = json.loads((folder / "prompts.json").read_text(encoding="utf-8"))
@@ -212,7 +213,8 @@ def measure(folder: Path, method: str, prompts: int, turns: int) -> dict[str, An
     }
 
 
-def folders(episodes: Path | None, tokens: int) -> Iterator[Path]:
+@contextmanager
+def folder_of(episodes: Path | None, tokens: int) -> Generator[Path]:
     """One folder with everything prepared, as long as it is needed."""
     with tempfile.TemporaryDirectory() as place:
         if episodes is None:
@@ -238,7 +240,7 @@ def main() -> None:
         serve(args.folder, args.method, args.side, args.prompts, _WARM + args.turns)
         return
     try:
-        for folder in folders(args.episodes, args.tokens):
+        with folder_of(args.episodes, args.tokens) as folder:
             row = measure(folder, args.method, args.prompts, args.turns)
     except InputError as error:
         sys.exit(f"error: {error}")

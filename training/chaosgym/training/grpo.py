@@ -12,7 +12,7 @@ from chaosgym.training.reinforcement import Method, need_vllm, reinforce
 from chaosgym.training.run import open_run
 from chaosgym.training.tasks import read_sources
 
-__all__ = ["GrpoConfig", "grpo"]
+__all__ = ["GrpoConfig", "grpo", "method"]
 
 
 def grpo(config: GrpoConfig, *, resume: bool = False) -> dict[str, Any]:
@@ -22,11 +22,12 @@ def grpo(config: GrpoConfig, *, resume: bool = False) -> dict[str, Any]:
     if config.task == "investigate":
         from chaosgym.training.inquire import reinforce_inquiries
 
-        return run.summary() or reinforce_inquiries(config, run, _method(config))
-    return run.summary() or reinforce(config, run, read_sources(config.episodes), _method(config))
+        return run.summary() or reinforce_inquiries(config, run, method(config))
+    return run.summary() or reinforce(config, run, read_sources(config.episodes), method(config))
 
 
-def _method(config: GrpoConfig) -> Method:
+def method(config: GrpoConfig) -> Method:
+    """Trainers and fixed settings of GRPO, for a report or an investigation."""
     from chaosgym.training.asking import AskingGRPOTrainer
     from chaosgym.training.prefix import SharedPrefixGRPOTrainer
     from chaosgym.training.turns import TurnsGRPOTrainer

@@ -14,7 +14,7 @@ from chaosgym.training.reinforcement import Method, need_vllm, reinforce
 from chaosgym.training.run import open_run
 from chaosgym.training.tasks import read_sources
 
-__all__ = ["PpoConfig", "ppo"]
+__all__ = ["PpoConfig", "method", "ppo"]
 
 
 def ppo(config: PpoConfig, *, resume: bool = False) -> dict[str, Any]:
@@ -24,11 +24,12 @@ def ppo(config: PpoConfig, *, resume: bool = False) -> dict[str, Any]:
     if config.task == "investigate":
         from chaosgym.training.inquire import reinforce_inquiries
 
-        return run.summary() or reinforce_inquiries(config, run, _method(config))
-    return run.summary() or reinforce(config, run, read_sources(config.episodes), _method(config))
+        return run.summary() or reinforce_inquiries(config, run, method(config))
+    return run.summary() or reinforce(config, run, read_sources(config.episodes), method(config))
 
 
-def _method(config: PpoConfig) -> Method:
+def method(config: PpoConfig) -> Method:
+    """Trainers and fixed settings of PPO, for a report or an investigation."""
     from chaosgym.training.critic import VALUE_FILE, Estimation, PPOTrainer, SharedPrefixPPOTrainer, TurnsPPOTrainer
 
     def take_over(trainer: PPOTrainer) -> None:
