@@ -91,6 +91,20 @@ def test_an_episode_that_was_never_asked_is_judged_by_its_scenario_then_its_labe
     assert figures["curriculum/easy"] == pytest.approx(1 / 12, abs=1e-3)
 
 
+def test_what_comes_in_is_asked_and_the_oldest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST", 4)
+    coming = [[], [source("crash4", "crash"), source("leak0", "leak")], []]
+    curriculum = Curriculum(SOURCES, FORM, 0, evenly=1.0, fresh=lambda: coming.pop(0))
+    curriculum.saw(SOURCES[0], 0.5)
+    assert not {"crash4", "leak0"} & {task.source.id for task in curriculum.draw(60)}
+    asked = Counter(task.source.id for task in curriculum.draw(60))
+    assert asked["leak0"] == 15  # one of four labels
+    assert asked["crash4"]
+    assert not asked["crash0"]
+    assert curriculum.figures()["curriculum/episodes"] == 13
+    assert "episode crash0" not in curriculum.state()["attributes"]["rates"]
+
+
 @given(st.integers(0, 99), st.lists(st.tuples(st.integers(0, 11), st.floats(0, 1)), max_size=20), st.integers(0, 9), st.integers(1, 9))
 def test_a_restored_curriculum_asks_what_it_would_have_asked(seed: int, seen: list[tuple[int, float]], first: int, count: int) -> None:
     one = Curriculum(SOURCES, FORM, seed)

@@ -22,6 +22,7 @@ from chaosgym.errors import InputError
 from chaosgym.incident import compile_incident
 from chaosgym.scenario import Split
 from chaosgym.telemetry.store import TelemetryBuffer
+from chaosgym.training.arrivals import Arrivals
 from chaosgym.training.calibrate import calibrate
 from chaosgym.training.callbacks import TrainingStopped
 from chaosgym.training.config import GrpoConfig, PretrainConfig, SftConfig
@@ -30,6 +31,7 @@ from chaosgym.training.nano import prompt_format
 from chaosgym.training.pretrain import pretrain
 from chaosgym.training.rollouts import ROLLOUT_FILE, read_rollouts
 from chaosgym.training.sft import sft
+from chaosgym.training.tasks import Source, read_sources
 from chaosgym.training.tokenizer import build_tokenizer
 from chaosgym.truth import TrueCause, Truth
 
@@ -139,6 +141,48 @@ def test_grpo_raises_the_reward_and_logs_its_terms(tuned: Path, episodes: Path, 
     with pytest.raises(InputError, match="holds a run already"):
         grpo(GrpoConfig.model_validate(settings(episodes, tmp_path / "grpo", **changes)))
     assert grpo(GrpoConfig.model_validate(settings(episodes, tmp_path / "grpo", **changes)), resume=True) == summary
+
+
+def test_what_arrives_is_found_once_and_what_may_not_be_trained_on_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(3):
+        record(tmp_path, number, "process.crash")
+    arrivals = Arrivals([tmp_path], read_sources([tmp_path]), lambda name: name != "e5")
+    assert arrivals() == []
+    record(tmp_path, 4, "process.hang", "apps")
+    for number in (3, 5, 6):
+        record(tmp_path, number, "process.hang")
+    (tmp_path / "e6/spans.parquet").write_bytes(b"torn")
+    assert [(source.id, source.label) for source in arrivals()] == [("e3", "process.hang")]
+    assert "e6" in caplog.text
+    assert arrivals() == []
+
+
+def test_what_one_process_cannot_read_yet_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(tmp_path, 0, "process.crash")
+    arrivals = Arrivals([tmp_path], read_sources([tmp_path]), lambda name: True)
+    for number in (1, 2, 3):
+        record(tmp_path, number, "process.crash")
+    of_the_other = [[("e1", True), ("e3", False)], [("e2", True)]]
+    monkeypatch.setattr("chaosgym.training.arrivals.gather", lambda mine: [mine, of_the_other.pop(0)])
+    assert [source.id for source in arrivals()] == ["e1"]
+    assert [source.id for source in arrivals()] == ["e2"]
+
+
+def test_grpo_asks_about_what_is_recorded_while_it_trains(tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    coming, look = iter(range(6, 99)), Arrivals.__call__
+    for number in range(6):
+        record(tmp_path / "episodes", number, ("process.crash", "process.hang", "")[number % 3])
+
+    def record_and_look(arrivals: Arrivals) -> list[Source]:
+        record(tmp_path / "episodes", number := next(coming), ("process.crash", "process.hang", "")[number % 3])
+        return look(arrivals)
+
+    monkeypatch.setattr(Arrivals, "__call__", record_and_look)
+    changes = {"model": str(tuned), "steps": 6, "batch_size": 16, "generations": 2, "pool": 0, "oversample": 0, "follow": True}
+    grpo(GrpoConfig.model_validate(settings(tmp_path / "episodes", tmp_path / "grpo", **changes)))
+    assert lines(tmp_path / "grpo", "curriculum/episodes") == [7, 8, 9, 10, 11, 12]
+    asked = {rollout.episode for rollout in read_rollouts(tmp_path / "grpo" / ROLLOUT_FILE)}
+    assert asked & {f"e{number}" for number in range(6, 12)}
 
 
 def test_grpo_stops_where_there_is_nothing_to_learn(

@@ -262,7 +262,7 @@ def test_reinforcement_is_the_same_by_two_processes(
 def test_replaced_groups_leave_two_processes_with_the_same_rates(tuned: str, episodes: Path, child: Path, tmp_path: Path) -> None:
     """Each replaces its own, in as many rounds as the one that needs most; the child refuses rates that differ."""
     changes = {"model": tuned, "steps": 3, "batch_size": 8, "generations": 2, "pool": 0, "shared_prefix": False, "validation": 0}
-    launch(child, "grpo", written(episodes, tmp_path / "two", oversample=4, **changes))
+    launch(child, "grpo", written(episodes, tmp_path / "two", oversample=4, follow=True, **changes))
     replaced = [json.loads(text).get("zero_variance/replaced", 0) for text in (tmp_path / "two/metrics.jsonl").read_text().splitlines()]
     assert max(replaced) > 0
 

@@ -287,6 +287,8 @@ class Reinforcement(Answering):
     """Share of the episodes that is not trained on: the model that answers these best is the result. 0 takes the last model."""
     validate_every: Annotated[int, Field(ge=1)] = 15
     """Steps between two looks at them."""
+    follow: bool = False
+    """Look before each batch for episodes that have come into `episodes` since, recorded while training goes on. Of reports only."""
     watched: tuple[Path, ...] = ()
     """Folders with episodes of other splits: `accuracy/SPLIT` is logged as often. They are not trained on and pick nothing."""
     vllm: Literal["colocate", "server"] | None = None
@@ -302,6 +304,8 @@ class Reinforcement(Answering):
             raise ValueError(f"generations {self.generations} does not divide {self.micro}, the answers in memory at a time")
         if (self.vllm == "server") != bool(self.vllm_url):
             raise ValueError("vllm: server and vllm_url go together: give both, or neither")
+        if self.follow and self.task == "investigate":
+            raise ValueError("follow is for reports, investigations are drawn before the first step: drop it")
         if self.vllm and self.shared_prefix:
             raise ValueError("shared_prefix is of answers that the model itself gives, and vLLM shares prefixes anyway: drop one of them")
         if self.model == NANO:

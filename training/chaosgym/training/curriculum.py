@@ -14,7 +14,7 @@ it would have asked.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from transformers import TrainerCallback
@@ -34,18 +34,23 @@ _UNKNOWN = 0.5
 _LEAST = 0.01
 """Weight of an episode that is always or never answered rightly."""
 _EASY, _HARD = 0.9, 0.1
+_MOST = 500
+"""Episodes of a label, from which on the oldest makes room for one that comes in."""
 
 
 class Curriculum(TrainerCallback, ExportableState):
     """Draws tasks by how often their episodes were answered rightly, and is saved with each checkpoint."""
 
     def __init__(
-        self, sources: Sequence[Source], form: PromptFormat, seed: int, process: int = 0, processes: int = 1, evenly: float = 0.2
+        self, sources: Sequence[Source], form: PromptFormat, seed: int, process: int = 0, processes: int = 1, evenly: float = 0.2,
+        fresh: Callable[[], Sequence[Source]] = tuple,
     ) -> None:
         """`process` numbers one of `processes` that each ask their part of what one alone would ask.
 
-        `evenly` is the share of questions that are drawn without a look at the rates.
+        `evenly` is the share of questions that are drawn without a look at the rates; `fresh` says what has come in since it
+        was last called.
         """
+        self._fresh = fresh
         self._form, self._seed, self._process, self._processes, self._evenly = form, seed, process, processes, evenly
         self._by_label: dict[str, list[Source]] = {}
         for source in sources:
@@ -57,9 +62,21 @@ class Curriculum(TrainerCallback, ExportableState):
 
     def draw(self, count: int) -> list[Task]:
         """The next `count` tasks, after those of the processes before this one."""
+        for source in self._fresh():
+            self._take_in(source)
         first = self._drawn + self._process * count
         self._drawn += self._processes * count
         return [self._draw(number) for number in range(first, first + count)]
+
+    def _take_in(self, source: Source) -> None:
+        group = self._by_label.setdefault(source.label, [])
+        group.append(source)
+        self._by_id[source.id] = source
+        if len(group) > _MOST:
+            oldest = group.pop(0)
+            del self._by_id[oldest.id]
+            self._rates.pop(_keys(oldest)[0], None)
+        self._labels = in_turn(self._by_label)
 
     def saw(self, source: Source, success: float) -> None:
         """Learn which share of a group of answers was right."""
@@ -86,6 +103,7 @@ class Curriculum(TrainerCallback, ExportableState):
         """For the log: the expected rate over all episodes, and the shares that are as good as mastered or out of reach."""
         rates = [self.rate(source) for group in self._by_label.values() for source in group]
         return {
+            "curriculum/episodes": len(rates),
             "curriculum/success": round(sum(rates) / len(rates), 4),
             "curriculum/easy": round(sum(rate >= _EASY for rate in rates) / len(rates), 4),
             "curriculum/hard": round(sum(rate <= _HARD for rate in rates) / len(rates), 4),

@@ -17,6 +17,7 @@ from chaosgym.agents.prompt import PromptFormat
 from chaosgym.errors import InputError, PrerequisiteError
 from chaosgym.extras import install_line, missing_modules
 from chaosgym.training import processes
+from chaosgym.training.arrivals import Arrivals, everywhere
 from chaosgym.training.callbacks import Clock, FiniteLoss, Metrics
 from chaosgym.training.config import Reinforcement
 from chaosgym.training.curriculum import Curriculum
@@ -28,7 +29,7 @@ from chaosgym.training.run import Run
 from chaosgym.training.splits import Splits
 from chaosgym.training.supervised import cut, finish, trainer_arguments
 from chaosgym.training.tasks import Source, make_task, read_held_out
-from chaosgym.training.validation import Best, ReportExam, divide
+from chaosgym.training.validation import Best, ReportExam, divide, is_kept
 
 __all__ = ["Method", "best", "grpo_config", "kept_file", "need_vllm", "reinforce", "run_to_end", "shares"]
 
@@ -60,12 +61,16 @@ class Method:
 def reinforce(config: Reinforcement, run: Run, sources: Sequence[Source], method: Method) -> dict[str, Any]:
     """Train on `sources`, from the newest checkpoint of `run` if it has one, and return the summary."""
     form = _form(config)
-    processes.refuse_difference("episodes", [source.id for source in sources])
-    sources, kept_out = divide(sources, config.validation)
+    if config.follow:
+        sources = everywhere(sources)
+    else:
+        processes.refuse_difference("episodes", [source.id for source in sources])
+    known, (sources, kept_out) = sources, divide(sources, config.validation)
     model, tokenizer = load_model(config.model, frozen=bool(config.lora))
     judge = Judge(form, sparse=config.reward == "sparse")
     trainer = _trainer(config, run, model, tokenizer, judge, form, method)
-    curriculum = Curriculum(sources, form, config.seed + 3, processes.rank(), processes.count(), config.evenly)
+    fresh = Arrivals(config.episodes, known, lambda name: not (kept_out and is_kept(name, config.validation))) if config.follow else tuple
+    curriculum = Curriculum(sources, form, config.seed + 3, processes.rank(), processes.count(), config.evenly, fresh)
     if not run.checkpoint():  # else what was learnt then and since is in it
         _try(trainer, judge, config, run, sources, form, curriculum)
     judge.kept = kept_file(config, run, trainer)

@@ -25,6 +25,8 @@ SOLVED = 0.9
 
 _MASTERED = 0.9
 """Mean reward from which answers that are all alike are all right."""
+_REMEMBERED = 20_000
+"""Tasks, more than any batch has: of a long run those of long ago are forgotten."""
 _log = logging.getLogger(__name__)
 
 
@@ -54,6 +56,8 @@ class Judge:
     def know(self, tasks: Sequence[Task]) -> None:
         """Remember tasks that may be asked about."""
         self._tasks.update({self.key(task): task for task in tasks})
+        for key in list(self._tasks)[: max(0, len(self._tasks) - _REMEMBERED)]:
+            del self._tasks[key]
 
     def __call__(
         self, completions: Sequence[Any], task: Sequence[str], log_metric: Callable[[str, float], None] | None = None,

@@ -23,7 +23,8 @@ from chaosgym.incident.answer import answer_text
 from chaosgym.taxonomy import HEALTHY
 from chaosgym.truth import Truth, read_truth
 
-__all__ = ["Source", "Task", "draw_tasks", "in_turn", "in_words", "label_of", "make_task", "read_held_out", "read_sources", "right_answer"]
+__all__ = ["Source", "Task", "draw_tasks", "in_turn", "in_words", "label_of", "make_task", "read_held_out", "read_source",
+           "read_sources", "right_answer"]
 
 SPLIT = "train"
 _BROKEN_PER_HEALTHY = 9
@@ -69,17 +70,22 @@ def read_sources(folders: Iterable[Path]) -> list[Source]:
     left_out: Counter[str] = Counter()
     folders = list(folders)
     for path in (path for folder in folders for path in list_episodes(folder)):
-        episode = read_episode(path)
-        truth = read_truth(path)
-        reason = _reason_against(episode.header.status, truth)
-        if reason:
-            left_out[reason] += 1
+        source = read_source(path)
+        if isinstance(source, str):
+            left_out[source] += 1
         else:
-            found.append(Source(episode.header.id, analyse(episode), truth))
+            found.append(source)
     if not found:
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "no episodes there"
         raise InputError(f"{', '.join(map(str, folders))}: nothing to train on ({reasons}); record some with `chaosgym record`")
     return found
+
+
+def read_source(path: Path) -> Source | str:
+    """Read one episode, or say why it may not be trained on. Raises InputError where it is broken."""
+    episode = read_episode(path)
+    truth = read_truth(path)
+    return _reason_against(episode.header.status, truth) or Source(episode.header.id, analyse(episode), truth)
 
 
 def read_held_out(folders: Iterable[Path]) -> list[Source]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from chaosgym.training.rollouts import Rollout
     from chaosgym.training.run import Run
 
-__all__ = ["Best", "ReportExam", "divide", "likeliest"]
+__all__ = ["Best", "ReportExam", "divide", "is_kept", "likeliest"]
 
 _log = logging.getLogger(__name__)
 _FEWEST = 12
@@ -50,15 +50,15 @@ K = TypeVar("K", bound=_Known)
 
 def divide(sources: Sequence[K], share: float) -> tuple[list[K], list[K]]:
     """(to train on, kept out): about `share` of them is kept out, or nothing when that were too few."""
-    kept = [source for source in sources if _draw(source.id) < share]
+    kept = [source for source in sources if is_kept(source.id, share)]
     if len(kept) < _FEWEST or len(kept) == len(sources):
         return list(sources), []
-    return [source for source in sources if _draw(source.id) >= share], kept
+    return [source for source in sources if not is_kept(source.id, share)], kept
 
 
-def _draw(identity: str) -> float:
-    """From 0 to 1, the same wherever it is asked."""
-    return int.from_bytes(hashlib.sha256(f"validation {identity}".encode()).digest()[:6]) / 2**48
+def is_kept(identity: str, share: float) -> bool:
+    """Whether an episode is of the `share` that is kept out; the same wherever it is asked."""
+    return int.from_bytes(hashlib.sha256(f"validation {identity}".encode()).digest()[:6]) / 2**48 < share
 
 
 class ReportExam:
