@@ -9,6 +9,8 @@
                       └──> sft without randomised names
     each ──> calibrate ──> eval on held-out ──> docs/results.json, docs/results.md
 
+    record basics ──> sft ──> investigate (SFT on a careful engineer's questions) ──> +grpo, +ppo ──> eval
+
 Every step is a command of chaosgym with a configuration under OUT/configs, each in a process of its own with an equal share of
 the cores, and its log under OUT/logs. Run it again and it goes on where it was. `--tables` only writes the tables of what is there.
 The base and the recordings are made once; a seed draws what is asked in which order, handles, and answers.
@@ -63,6 +65,18 @@ NAMED = "sft-named"
 BESIDE = {"sft": None, **dict.fromkeys(STAGES, "sft"), "sft+grpo-longer": "sft", NAMED: "sft",
           "sft+grpo-evenly": "sft+grpo", "sft+grpo-sparse": "sft+grpo"}  # fmt: skip
 """The rows of the tables, each with the one it is compared with."""
+ASKED, ASKED_HELD_OUT = "episodes/basics", "episodes/basics-held-out"
+ASKED_RECORDINGS: dict[str, list[str]] = {
+    "record-basics": ["--seed", "9000", "--episodes", "210", "--out", ASKED],
+    "record-basics-held-out": ["--split", "seeds", "--seed", "9500", "--episodes", "140", "--out", ASKED_HELD_OUT],
+}
+INVESTIGATE = "investigate"
+INVESTIGATING: dict[str, Any] = {"task": "investigate", "episodes": [ASKED]}
+INVESTIGATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "investigate+grpo": ("grpo", {**INVESTIGATING, "steps": 40, "learning_rate": 1e-4, "validate_every": 10}),
+    "investigate+ppo": ("ppo", {**INVESTIGATING, "steps": 80, "learning_rate": 1e-4, "validate_every": 20}),
+}
+"""What follows SFT on investigations, from the same model."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +118,24 @@ def plan(out: Path, seeds: int, backend: str | None) -> Iterator[Step]:
         yield replace(named, program=(str(Path(__file__).with_name("fixed_names.py").resolve()),))
         yield from _finished(out, named.name, names)
         yield from _after(out, VARIANTS, seed, names)
+    yield from _investigations(out, seeds)
     yield trained(out, "rca", "grpo", {**REINFORCED, "model": "sft+sft-0/model"}, "sft+sft-0")  # to be shipped
     yield from _finished(out, "rca", names)
+
+
+def _investigations(out: Path, seeds: int) -> Iterator[Step]:
+    """Many turns, on the scenarios of the quickstart."""
+    for name, arguments in ASKED_RECORDINGS.items():
+        command = ["record", "--scenarios", "tag:basics", *arguments, "--workers", str(2 * (os.cpu_count() or 1))]
+        yield Step(name, command, out / f"logs/{name}.done", alone=True)
+    for seed in range(seeds):
+        first = f"{INVESTIGATE}-{seed}"
+        told = {**INVESTIGATING, "steps": 60, "model": f"sft-{seed}/model", "seed": seed}
+        yield replace(trained(out, first, "sft", told, f"sft-{seed}"), needs=(f"sft-{seed}", "record-basics"))
+        yield judged(out, first, ["record-basics-held-out"], ASKED_HELD_OUT, ASKED)
+        for stage, (kind, config) in INVESTIGATIONS.items():
+            yield trained(out, f"{stage}-{seed}", kind, {**config, "model": f"{first}/model", "seed": seed}, first)
+            yield judged(out, f"{stage}-{seed}", ["record-basics-held-out"], ASKED_HELD_OUT, ASKED)
 
 
 def _after(out: Path, stages: Mapping[str, tuple[str, dict[str, Any]]], seed: int, recordings: Sequence[str]) -> Iterator[Step]:
@@ -127,9 +157,9 @@ def trained(out: Path, name: str, kind: str, config: dict[str, Any], after: str)
     return Step(name, ["train", kind], out / name / "summary.json", (after,), config={**config, "out": name})
 
 
-def judged(out: Path, name: str, recordings: Sequence[str]) -> Step:
+def judged(out: Path, name: str, recordings: Sequence[str], held_out: str = HELD_OUT, train: str = TRAIN) -> Step:
     """All that is held out, in one evaluation."""
-    command = ["eval", f"slm:{name}/model", "--episodes", HELD_OUT, "--train", TRAIN, "--out", f"eval/{name}"]
+    command = ["eval", f"slm:{name}/model", "--episodes", held_out, "--train", train, "--out", f"eval/{name}"]
     return Step(f"eval-{name}", command, out / "eval" / name / "result.json", (name, *recordings))
 
 
@@ -193,7 +223,8 @@ def main() -> None:
     if not args.tables:
         wanted = set(filter(None, args.only.split(",")))
         failed = run_all(args.out, [s for s in steps if not wanted or s.name in wanted or s.done.exists()], args.jobs)
-    write_tables(args.out, BESIDE, args.seeds, root / "docs")
+    asking = {INVESTIGATE: None, **dict.fromkeys(INVESTIGATIONS, INVESTIGATE)}
+    write_tables(args.out, BESIDE, args.seeds, root / "docs", asking)
     if failed:
         sys.exit(f"error: {', '.join(failed)}; the logs are in {args.out / 'logs'}")
 

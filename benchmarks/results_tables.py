@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from chaosgym.evaluation import EvaluationResult, read_result
+from chaosgym.evaluation.asking import by_budget, mean_of
 from chaosgym.evaluation.calibration import calibration_error
 from chaosgym.evaluation.measures import MEASURES, latency
 from chaosgym.evaluation.row import Row
@@ -22,20 +23,31 @@ from chaosgym.evaluation.statistics import paired_bootstrap
 SPLITS = {"seeds": "accuracy", "apps": "accuracy", "backend": "accuracy", "faults": "family@1"}
 """What is asked of each split: of faults that training never showed, component and family."""
 WHOLE = ("hallucination", "false_alarm", "missed")
+COSTS = (10, 15, 20, 30)
+"""Of the questions of an investigation, by which it may have ended."""
 
 
-def write_tables(out: Path, stages: Mapping[str, str | None], seeds: int, docs: Path) -> None:
-    """Write docs/results.json, and the tables between the marks of docs/results.md. `stages` says what each is compared with."""
+def write_tables(
+    out: Path, stages: Mapping[str, str | None], seeds: int, docs: Path, asking: Mapping[str, str | None] | None = None
+) -> None:
+    """Write docs/results.json, and the tables between the marks of docs/results.md.
+
+    `stages` and those of investigations, `asking`, say what each is compared with.
+    """
     found = {stage: _read(out, stage, seeds) for stage in stages}
     found = {"pretrain": _read(out, "base", None), **found}
     found = {stage: results for stage, results in found.items() if results}
     if not found:
         return
     summary = _summary(out, found, stages)
+    asked = {stage: results for stage in asking or () if (results := _read(out, stage, seeds))}
+    summary["investigations"] = _asked_summary(out, asked, asking or {})
     _write(docs / "results.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
     page = docs / "results.md"
-    text = page.read_text(encoding="utf-8") if page.is_file() else "<!-- stages -->\n<!-- end -->\n<!-- differences -->\n<!-- end -->\n"
-    for mark, table in {"stages": _stages(summary), "differences": _differences(summary)}.items():
+    tables = {"stages": _stages(summary), "differences": _differences(summary), "investigations": _asked(summary["investigations"])}
+    empty = "".join(f"<!-- {mark} -->\n<!-- end -->\n" for mark in tables)
+    text = page.read_text(encoding="utf-8") if page.is_file() else empty
+    for mark, table in tables.items():
         text = re.sub(rf"(<!-- {mark} -->\n).*?(<!-- end -->)", lambda m, t=table: f"{m[1]}{t}\n{m[2]}", text, flags=re.DOTALL)
     _write(page, text)
 
@@ -64,6 +76,27 @@ def _summary(out: Path, found: Mapping[str, Mapping[int, EvaluationResult]], bes
         },
         "beside_rules": {stage: _difference(dict.fromkeys(rows, rails["rules"][0]), rows) for stage, rows in models.items()},
     }  # fmt: skip
+
+
+def _asked_summary(
+    out: Path, found: Mapping[str, Mapping[int, EvaluationResult]], beside: Mapping[str, str | None]
+) -> dict[str, Any]:
+    models = {stage: {seed: result.rows for seed, result in results.items()} for stage, results in found.items()}
+    return {
+        "stages": {name: {**_figures(rows), **_costs(rows), "training": _trained(out, name, rows)} for name, rows in models.items()},
+        "differences": {
+            f"{stage} - {start}": _difference(models[start], rows)
+            for stage, rows in models.items() if (start := beside[stage]) in models
+        },
+    }  # fmt: skip
+
+
+def _costs(rows: Mapping[int, Sequence[Row]]) -> dict[str, Any]:
+    every = [row for of in rows.values() for row in of]
+    reached = {point.most: point.accuracy for point in by_budget(every)}
+    most = max(reached.values(), default=0.0)  # of a cost that all have ended by
+    within = {str(cost): round(reached.get(cost, most), 4) for cost in COSTS}
+    return {"calls": round(mean_of(every, "calls"), 2), "spent": round(mean_of(every, "spent"), 2), "right_within": within}
 
 
 def _trained(out: Path, stage: str, seeds: Iterable[int]) -> dict[str, Any]:
@@ -130,6 +163,16 @@ def _stages(summary: Mapping[str, Any]) -> str:
         rest = [found["value"] if (found := of[measure]) else None for measure in ("hallucination", "false_alarm")]
         rest = ["-" if value is None else f"{value:.3f}" for value in (*rest, of["calibration_error"])]
         lines.append([name, *cells, *rest, f"{of['latency_p95_s'] * 1e3:.3g} ms"])
+    return _markdown(lines)
+
+
+def _asked(summary: Mapping[str, Any]) -> str:
+    lines = [["", "right", "beside SFT", *(f"within {cost}" for cost in COSTS), "calls", "cost", "halluc.", "false alarms"]]
+    for name, of in summary["stages"].items():
+        change = next((found["seeds"] for pair, found in summary["differences"].items() if pair.startswith(f"{name} - ")), None)
+        within = [f"{value:.3f}" for value in of["right_within"].values()]
+        rest = [f"{found['value']:.3f}" if (found := of[measure]) else "-" for measure in ("hallucination", "false_alarm")]
+        lines.append([name, _cell(of["seeds"], ""), _cell(change, "+"), *within, f"{of['calls']:.1f}", f"{of['spent']:.1f}", *rest])
     return _markdown(lines)
 
 

@@ -40,15 +40,35 @@ def truth(scenario: str, split: str) -> Truth:
 EPISODES = [truth("a", "seeds"), truth("b", "seeds"), truth("c", "apps"), truth("d", "faults")]
 
 
-def write(out: Path, name: str, answers: list[str]) -> None:
+def write(out: Path, name: str, answers: list[str], asked: list[tuple[int, int]] | None = None) -> None:
     def rows(agent: str, texts: list[str]) -> list[Any]:
         return [make_row(agent, f"e{n}", of, NAMES, text, 0.01) for n, (of, text) in enumerate(zip(EPISODES, texts, strict=True))]
 
+    def after(questions: tuple[int, int], row: Any) -> Any:
+        return row.model_copy(update={"calls": questions[0], "spent": questions[1]})
+
     rails = {name: rows(name, [said("process.crash")] * 4) for name in ("oracle", "rules")} | {"null": rows("null", [HEALTHY] * 4)}
-    result = {"agent": "slm:model", "rows": rows("slm:model", answers), "rails": rails, "excluded": Excluded(unscorable={}, invisible=())}
+    answered = rows("slm:model", answers)
+    answered = [after(one, row) for one, row in zip(asked, answered, strict=True)] if asked else answered
+    result = {"agent": "slm:model", "rows": answered, "rails": rails, "excluded": Excluded(unscorable={}, invisible=())}
     EvaluationResult.model_validate({**result, "provenance": ORIGIN}).write(out / "eval" / name)
     (out / name).mkdir()
     (out / name / "summary.json").write_text(json.dumps({"steps": 1, "seconds": 2.0, "tokens": 3}))
+
+
+def test_investigations_are_told_by_what_they_cost(tmp_path: Path) -> None:
+    right, wrong = said("process.crash"), said("process.hang")
+    write(tmp_path, "base", ["?"] * 4)
+    write(tmp_path, "ask-0", [right, wrong, wrong, wrong], [(4, 8), (3, 5), (2, 4), (3, 7)])
+    write(tmp_path, "ask+ppo-0", [right, right, right, wrong], [(4, 8), (5, 12), (4, 18), (3, 22)])
+    tables().write_tables(tmp_path, {}, 1, tmp_path, {"ask": None, "ask+ppo": "ask", "ask+grpo": "ask"})
+    found = json.loads((tmp_path / "results.json").read_text())["investigations"]
+    assert list(found["stages"]) == ["ask", "ask+ppo"]
+    assert found["stages"]["ask"]["calls"] == 3
+    assert found["stages"]["ask"]["right_within"] == {"10": 0.25, "15": 0.25, "20": 0.25, "30": 0.25}
+    assert found["stages"]["ask+ppo"]["right_within"] == {"10": 0.25, "15": 0.5, "20": 0.75, "30": 0.75}
+    assert found["differences"]["ask+ppo - ask"]["seeds"]["value"] == 0.5
+    assert "| ask+ppo | 1.000 [" in (tmp_path / "results.md").read_text()  # of the split seeds
 
 
 def test_means_are_over_seeds_and_differences_within_a_seed(tmp_path: Path) -> None:
