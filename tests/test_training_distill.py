@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,10 +19,8 @@ from pydantic import ValidationError
 from chaosgym.agents.answers import ALL_WELL, blame
 from chaosgym.agents.prompt import PromptFormat
 from chaosgym.diagnosis import parse_diagnosis
-from chaosgym.episode import ComponentInfo, EdgeInfo, EpisodeHeader, Window, write_episode
 from chaosgym.errors import InputError
 from chaosgym.incident.findings import Incident
-from chaosgym.telemetry.store import TelemetryBuffer
 from chaosgym.training.callbacks import TrainingStopped
 from chaosgym.training.config import DistillConfig, PretrainConfig, SftConfig
 from chaosgym.training.distill import distill
@@ -35,38 +33,16 @@ from chaosgym.training.tasks import Source, in_words, make_task, read_sources, r
 from chaosgym.training.teacher import ANSWER_FILE, Answer, ask, best_answers, figures, read_answers
 from chaosgym.training.tokenizer import build_tokenizer
 from chaosgym.training.validation import divide
-from chaosgym.truth import TrueCause, Truth
 
-SECOND = 10**9
-START = 1_790_000_000 * SECOND
+Record = Callable[..., None]
 COMPACT = PromptFormat(rendering="compact", budget=200, system="", max_new_tokens=24)
 
 
-def record(folder: Path, number: int, fault: str) -> None:
-    """A gateway in front of two services, one of which refuses its calls, or does not answer them, or is well."""
-    buffer, names = TelemetryBuffer(), (f"front-{number}", f"billing-{number}", f"cart-{number}")
-    culprit = names[1 + number % 2]
-    error = {"process.crash": "ConnectionRefusedError", "process.hang": "TimeoutError"}.get(fault)
-    for i in range(60):
-        at, peer = START + i * SECOND // 30, names[1 + i % 2]
-        bad = error is not None and peer == culprit and i >= 30
-        row = (f"t{i}", f"c{i}", None, "GET", "client", "error" if bad else "unset", error if bad else None, f"{peer}.internal")
-        buffer.spans.append((at, at + (900 if bad else 4) * 10**6, names[0], *row, 503 if bad else 200, error if bad else None, "{}"))
-    header = EpisodeHeader(
-        id=f"e{number}", entry=names[0], baseline=Window(START, START + SECOND), incident=Window(START + SECOND, START + 2 * SECOND),
-        components=tuple(ComponentInfo(name=n, kind="service", host=f"{n}.internal") for n in names),
-        edges=tuple(EdgeInfo(source=names[0], target=n) for n in names[1:]),
-    )
-    causes = (TrueCause(component=culprit, fault=fault),) if fault else ()
-    truth = Truth(scenario=fault or "calm", app="a", verdict="fault" if fault else "healthy", causes=causes)
-    write_episode(folder, header, buffer.tables(), truth)
-
-
 @pytest.fixture(scope="module")
-def episodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def episodes(record: Record, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("episodes")
     for number in range(12):
-        record(folder, number, ("process.crash", "process.hang", "")[number % 3])
+        record(folder, number)
     return folder
 
 
@@ -272,11 +248,11 @@ def test_a_student_that_only_babbles_is_stopped() -> None:
 # ── students come nearer to their teachers ──────────────────────────────────────────────────────────
 
 @pytest.fixture(scope="module")
-def others(tmp_path_factory: pytest.TempPathFactory) -> list[Source]:
+def others(record: Record, tmp_path_factory: pytest.TempPathFactory) -> list[Source]:
     """Episodes that nobody is trained on."""
     folder = tmp_path_factory.mktemp("others")
     for number in range(20, 26):
-        record(folder, number, ("process.crash", "process.hang", "")[number % 3])
+        record(folder, number)
     return read_sources([folder])
 
 

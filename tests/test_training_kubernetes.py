@@ -19,19 +19,16 @@ from typing import Any
 import pytest
 import yaml
 
-from chaosgym.episode import ComponentInfo, EdgeInfo, EpisodeHeader, Window, write_episode
 from chaosgym.sandbox.image import image_reference
-from chaosgym.telemetry.store import TelemetryBuffer
 from chaosgym.training.config import SftConfig
-from chaosgym.truth import TrueCause, Truth
 
+Record = Callable[..., None]
 CONTEXT = os.environ.get("CHAOSGYM_TEST_CONTEXT", "test")
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "deploy" / "train"
 PORTIONS = ("gym", "envs", "agents", "rewards", "training", "evaluation", "scenarios")
 MOUNTED = {"site": "/mnt/site-packages", "src": "/src"}
 """dill, which datasets hashes with, tells libraries from people's own modules by that name in their path."""
-SECOND = 10**9
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(420)]
 
 
@@ -103,27 +100,8 @@ def test_manifests_are_accepted_by_the_server(folder: str, namespace: str) -> No
 # ── a training ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def record(folder: Path, number: int) -> None:
-    """A gateway in front of two services, one of which refuses its calls."""
-    start, buffer, names = 1_790_000_000 * SECOND, TelemetryBuffer(), (f"front-{number}", f"billing-{number}", f"cart-{number}")
-    culprit = names[1 + number % 2]
-    for i in range(60):
-        at, peer = start + i * SECOND // 30, names[1 + i % 2]
-        bad = peer == culprit and i >= 30
-        error = "ConnectionRefusedError" if bad else None
-        row = (f"t{i}", f"c{i}", None, "GET", "client", "error" if bad else "unset", error, f"{peer}.internal")
-        buffer.spans.append((at, at + (900 if bad else 4) * 10**6, names[0], *row, 503 if bad else 200, error, "{}"))
-    header = EpisodeHeader(
-        id=f"e{number}", entry=names[0], baseline=Window(start, start + SECOND), incident=Window(start + SECOND, start + 2 * SECOND),
-        components=tuple(ComponentInfo(name=n, kind="service", host=f"{n}.internal") for n in names),
-        edges=tuple(EdgeInfo(source=names[0], target=n) for n in names[1:]),
-    )
-    causes = (TrueCause(component=culprit, fault="process.crash"),)
-    write_episode(folder, header, buffer.tables(), Truth(scenario="process-crash", app="a", verdict="fault", causes=causes))
-
-
 @pytest.fixture
-def volumes(tmp_path: Path) -> Path:
+def volumes(record: Record, tmp_path: Path) -> Path:
     """Folders `episodes` and `runs` that pods, who are somebody else, may read and write."""
     for parent in (tmp_path, *tmp_path.parents[:2]):
         parent.chmod(0o755)

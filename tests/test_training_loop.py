@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,9 @@ import pytest
 
 from chaosgym.agents.prompt import PromptFormat
 from chaosgym.agents.slm import SlmAgent
-from chaosgym.episode import ComponentInfo, EdgeInfo, EpisodeHeader, Window, read_episode, write_episode
+from chaosgym.episode import read_episode
 from chaosgym.errors import InputError
 from chaosgym.incident import compile_incident
-from chaosgym.scenario import Split
-from chaosgym.telemetry.store import TelemetryBuffer
 from chaosgym.training.arrivals import Arrivals
 from chaosgym.training.calibrate import calibrate
 from chaosgym.training.callbacks import TrainingStopped
@@ -33,7 +32,6 @@ from chaosgym.training.rollouts import ROLLOUT_FILE, read_rollouts
 from chaosgym.training.sft import sft
 from chaosgym.training.tasks import Source, read_sources
 from chaosgym.training.tokenizer import build_tokenizer
-from chaosgym.truth import TrueCause, Truth
 
 pytestmark = [
     pytest.mark.training,
@@ -42,36 +40,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"),
 ]
 
-SECOND = 10**9
-START = 1_790_000_000 * SECOND
+Record = Callable[..., None]
 NANO = {"hidden": 64, "layers": 2}
 
 
-def record(folder: Path, number: int, fault: str, split: Split = "train") -> None:
-    """A gateway in front of two services, one of which refuses its calls, or does not answer them, or is well."""
-    buffer, names = TelemetryBuffer(), (f"front-{number}", f"billing-{number}", f"cart-{number}")
-    culprit = names[1 + number % 2]
-    error = {"process.crash": "ConnectionRefusedError", "process.hang": "TimeoutError"}.get(fault)
-    for i in range(60):
-        at, peer = START + i * SECOND // 30, names[1 + i % 2]
-        bad = error is not None and peer == culprit and i >= 30
-        row = (f"t{i}", f"c{i}", None, "GET", "client", "error" if bad else "unset", error if bad else None, f"{peer}.internal")
-        buffer.spans.append((at, at + (900 if bad else 4) * 10**6, names[0], *row, 503 if bad else 200, error if bad else None, "{}"))
-    header = EpisodeHeader(
-        id=f"e{number}", entry=names[0], baseline=Window(START, START + SECOND), incident=Window(START + SECOND, START + 2 * SECOND),
-        components=tuple(ComponentInfo(name=n, kind="service", host=f"{n}.internal") for n in names),
-        edges=tuple(EdgeInfo(source=names[0], target=n) for n in names[1:]),
-    )
-    causes = (TrueCause(component=culprit, fault=fault),) if fault else ()
-    truth = Truth(scenario=fault or "calm", app="a", verdict="fault" if fault else "healthy", causes=causes, split=split)
-    write_episode(folder, header, buffer.tables(), truth)
-
-
 @pytest.fixture(scope="module")
-def episodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def episodes(record: Record, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("episodes")
     for number in range(12):
-        record(folder, number, ("process.crash", "process.hang", "")[number % 3])
+        record(folder, number)
     return folder
 
 
@@ -103,9 +80,9 @@ def test_a_model_from_nothing_learns_to_answer(tuned: Path, episodes: Path) -> N
     assert answer["verdict"] in ("fault", "healthy")
 
 
-def test_a_model_learns_how_sure_it_may_be_and_answers_as_before(tuned: Path, episodes: Path, tmp_path: Path) -> None:
+def test_a_model_learns_how_sure_it_may_be_and_answers_as_before(record: Record, tuned: Path, episodes: Path, tmp_path: Path) -> None:
     for number in range(100, 190):
-        record(tmp_path / "episodes", number, ("process.crash", "process.hang", "")[number % 3])
+        record(tmp_path / "episodes", number)
     model = Path(shutil.copytree(tuned, tmp_path / "model"))
     with pytest.raises(InputError, match="answers to 0 kept-out episodes name a cause, and 40 are needed"):
         calibrate(model, [episodes])
@@ -123,7 +100,7 @@ def test_a_model_learns_how_sure_it_may_be_and_answers_as_before(tuned: Path, ep
     assert prompt_format(SftConfig.model_validate(settings(episodes, tmp_path / "out", model=str(model)))).certainty is None
 
 
-def test_grpo_raises_the_reward_and_logs_its_terms(tuned: Path, episodes: Path, tmp_path: Path) -> None:
+def test_grpo_raises_the_reward_and_logs_its_terms(record: Record, tuned: Path, episodes: Path, tmp_path: Path) -> None:
     for number in (20, 21):
         record(tmp_path / "apps", number, "process.crash", "apps")
     changes = {"model": str(tuned), "steps": 25, "batch_size": 64, "generations": 8, "pool": 6, "learning_rate": 5e-4}
@@ -143,7 +120,7 @@ def test_grpo_raises_the_reward_and_logs_its_terms(tuned: Path, episodes: Path, 
     assert grpo(GrpoConfig.model_validate(settings(episodes, tmp_path / "grpo", **changes)), resume=True) == summary
 
 
-def test_what_arrives_is_found_once_and_what_may_not_be_trained_on_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_arrives_is_found_once_if_it_may_be_trained_on(record: Record, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for number in range(3):
         record(tmp_path, number, "process.crash")
     arrivals = Arrivals([tmp_path], read_sources([tmp_path]), lambda name: name != "e5")
@@ -157,7 +134,7 @@ def test_what_arrives_is_found_once_and_what_may_not_be_trained_on_is_left_out(t
     assert arrivals() == []
 
 
-def test_what_one_process_cannot_read_yet_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_one_process_cannot_read_yet_waits_for_it(record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record(tmp_path, 0, "process.crash")
     arrivals = Arrivals([tmp_path], read_sources([tmp_path]), lambda name: True)
     for number in (1, 2, 3):
@@ -168,13 +145,13 @@ def test_what_one_process_cannot_read_yet_waits_for_it(tmp_path: Path, monkeypat
     assert [source.id for source in arrivals()] == ["e2"]
 
 
-def test_grpo_asks_about_what_is_recorded_while_it_trains(tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_grpo_asks_about_what_comes_meanwhile(record: Record, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     coming, look = iter(range(6, 99)), Arrivals.__call__
     for number in range(6):
-        record(tmp_path / "episodes", number, ("process.crash", "process.hang", "")[number % 3])
+        record(tmp_path / "episodes", number)
 
     def record_and_look(arrivals: Arrivals) -> list[Source]:
-        record(tmp_path / "episodes", number := next(coming), ("process.crash", "process.hang", "")[number % 3])
+        record(tmp_path / "episodes", next(coming))
         return look(arrivals)
 
     monkeypatch.setattr(Arrivals, "__call__", record_and_look)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,10 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaosgym.agents.slm import SlmAgent
-from chaosgym.episode import ComponentInfo, EdgeInfo, EpisodeHeader, Window, read_episode, write_episode
+from chaosgym.episode import read_episode
 from chaosgym.errors import InputError
 from chaosgym.incident import compile_incident
-from chaosgym.telemetry.store import TelemetryBuffer
 from chaosgym.training.config import NanoShape, PpoConfig, PretrainConfig, SftConfig
 from chaosgym.training.gae import advantages, at_the_end, explained_variance, value_loss, whiten
 from chaosgym.training.nano import make_nano
@@ -30,13 +30,11 @@ from chaosgym.training.rollouts import ROLLOUT_FILE, read_rollouts
 from chaosgym.training.run import open_run
 from chaosgym.training.sft import sft
 from chaosgym.training.tokenizer import build_tokenizer
-from chaosgym.truth import TrueCause, Truth
-
-SECOND = 10**9
-START = 1_790_000_000 * SECOND
-
 
 # ── What is computed ────────────────────────────────────────────────────────────────────────────────
+Record = Callable[..., None]
+
+
 def test_advantages_of_three_tokens_by_hand() -> None:
     """delta = (0 + .9 * .6 - .5, 0 + .9 * .8 - .6, 1 - .8) = (.04, .12, .2); trace * discount = .45."""
     found = advantages(torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([[0.5, 0.6, 0.8]]), torch.ones(1, 3), 0.9, 0.5)
@@ -227,31 +225,11 @@ def test_values_of_shared_prompts_are_those_of_whole_rows() -> None:
 
 
 # ── The line ────────────────────────────────────────────────────────────────────────────────────────
-def record(folder: Path, number: int, fault: str) -> None:
-    """A gateway in front of two services, one of which refuses its calls, or does not answer them, or is well."""
-    buffer, names = TelemetryBuffer(), (f"front-{number}", f"billing-{number}", f"cart-{number}")
-    culprit = names[1 + number % 2]
-    error = {"process.crash": "ConnectionRefusedError", "process.hang": "TimeoutError"}.get(fault)
-    for i in range(60):
-        at, peer = START + i * SECOND // 30, names[1 + i % 2]
-        bad = error is not None and peer == culprit and i >= 30
-        row = (f"t{i}", f"c{i}", None, "GET", "client", "error" if bad else "unset", error if bad else None, f"{peer}.internal")
-        buffer.spans.append((at, at + (900 if bad else 4) * 10**6, names[0], *row, 503 if bad else 200, error if bad else None, "{}"))
-    header = EpisodeHeader(
-        id=f"e{number}", entry=names[0], baseline=Window(START, START + SECOND), incident=Window(START + SECOND, START + 2 * SECOND),
-        components=tuple(ComponentInfo(name=n, kind="service", host=f"{n}.internal") for n in names),
-        edges=tuple(EdgeInfo(source=names[0], target=n) for n in names[1:]),
-    )
-    causes = (TrueCause(component=culprit, fault=fault),) if fault else ()
-    truth = Truth(scenario=fault or "calm", app="a", verdict="fault" if fault else "healthy", causes=causes)
-    write_episode(folder, header, buffer.tables(), truth)
-
-
 @pytest.fixture(scope="module")
-def episodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def episodes(record: Record, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("episodes")
     for number in range(12):
-        record(folder, number, ("process.crash", "process.hang", "")[number % 3])
+        record(folder, number)
     return folder
 
 

@@ -10,15 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chaosgym.episode import ComponentInfo, EdgeInfo, EpisodeHeader, Window, write_episode
 from chaosgym.errors import InputError, PrerequisiteError
 from chaosgym.extras import missing_modules
-from chaosgym.telemetry.store import TelemetryBuffer
 from chaosgym.training import processes
 from chaosgym.training.asking import AskingGRPOTrainer
 from chaosgym.training.config import GrpoConfig, PpoConfig, SftConfig
@@ -28,10 +27,8 @@ from chaosgym.training.reinforcement import Method, grpo_config
 from chaosgym.training.run import Run, open_run
 from chaosgym.training.sft import sft
 from chaosgym.training.supervised import cut, trainer_arguments
-from chaosgym.truth import TrueCause, Truth
 
-SECOND = 10**9
-START = 1_790_000_000 * SECOND
+Record = Callable[..., None]
 NANO = {"hidden": 64, "layers": 1}
 WATCHED = (
     "loss", "grad_norm", "learning_rate", "num_tokens", "reward", "reward_std", "frac_reward_zero_std",
@@ -152,31 +149,11 @@ def test_processes_meet(tmp_path: Path) -> None:
 
 
 # ── Training ────────────────────────────────────────────────────────────────────────────────────────
-def record(folder: Path, number: int, fault: str) -> None:
-    """A gateway in front of two services, one of which refuses its calls, or does not answer them, or is well."""
-    buffer, names = TelemetryBuffer(), (f"front-{number}", f"billing-{number}", f"cart-{number}")
-    culprit = names[1 + number % 2]
-    error = {"process.crash": "ConnectionRefusedError", "process.hang": "TimeoutError"}.get(fault)
-    for i in range(60):
-        at, peer = START + i * SECOND // 30, names[1 + i % 2]
-        bad = error is not None and peer == culprit and i >= 30
-        row = (f"t{i}", f"c{i}", None, "GET", "client", "error" if bad else "unset", error if bad else None, f"{peer}.internal")
-        buffer.spans.append((at, at + (900 if bad else 4) * 10**6, names[0], *row, 503 if bad else 200, error if bad else None, "{}"))
-    header = EpisodeHeader(
-        id=f"e{number}", entry=names[0], baseline=Window(START, START + SECOND), incident=Window(START + SECOND, START + 2 * SECOND),
-        components=tuple(ComponentInfo(name=n, kind="service", host=f"{n}.internal") for n in names),
-        edges=tuple(EdgeInfo(source=names[0], target=n) for n in names[1:]),
-    )
-    causes = (TrueCause(component=culprit, fault=fault),) if fault else ()
-    truth = Truth(scenario=fault or "calm", app="a", verdict="fault" if fault else "healthy", causes=causes)
-    write_episode(folder, header, buffer.tables(), truth)
-
-
 @pytest.fixture(scope="module")
-def episodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def episodes(record: Record, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("episodes")
     for number in range(30):
-        record(folder, number, ("process.crash", "process.hang", "")[number % 3])
+        record(folder, number)
     return folder
 
 
