@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from chaosgym.training.config import SIZES, PretrainConfig
 from chaosgym.training.nano import make_nano
-from chaosgym.training.packing import interleave, pack, padding_share
+from chaosgym.training.packing import interleave, pack, padding_share, shortest_first
 from chaosgym.training.skills import SKILLS, draw_exercises, make_exercise
 
 
@@ -90,6 +90,19 @@ def test_shares_are_kept_and_a_batch_is_of_one_kind() -> None:
 def test_padding_is_measured() -> None:
     rows = [{"input_ids": [1] * length, "labels": [1] * length} for length in (4, 2, 1, 1)]
     assert padding_share(rows, 2) == pytest.approx(2 / 10)
+
+
+@given(st.lists(st.integers(1, 40), max_size=40), st.integers(1, 9))
+def test_sequences_that_are_alike_are_computed_together(lengths: list[int], batch: int) -> None:
+    rows = [{"input_ids": [number] * length, "labels": [1] * length} for number, length in enumerate(lengths)]
+    ordered = shortest_first(rows, batch)
+    for start in range(0, len(rows), batch):
+        was, now = rows[start : start + batch], ordered[start : start + batch]
+        assert sorted(row["input_ids"] for row in was) == sorted(row["input_ids"] for row in now), "another batch"
+        assert [len(row["input_ids"]) for row in now] == sorted(len(row["input_ids"]) for row in was)
+    for parts in range(1, batch + 1):
+        if batch % parts == 0:
+            assert padding_share(ordered, batch // parts) <= padding_share(rows, batch)
 
 
 @pytest.mark.parametrize(("size", "millions"), [("nano", 5), ("micro", 20), ("small", 100)])

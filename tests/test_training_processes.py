@@ -68,12 +68,18 @@ def told(steps: int = 2, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("of", "changes", "expected"),
-    [(1, {}, (32, 1)), (2, {}, (16, 1)), (4, {"micro_batch_size": 2}, (2, 4)), (2, {"batch_size": 6, "micro_batch_size": 3}, (3, 1))],
-)
-def test_all_processes_together_do_a_batch(of: int, changes: dict[str, Any], expected: tuple[int, int], monkeypatch: Any) -> None:
+    ("of", "most", "changes", "expected"),
+    [
+        (1, None, {}, (32, 1)), (2, None, {}, (16, 1)), (4, 8, {"micro_batch_size": 2}, (2, 4)),
+        (2, None, {"batch_size": 6, "micro_batch_size": 3}, (3, 1)), (1, 8, {}, (8, 4)), (2, 8, {"batch_size": 24}, (6, 2)),
+        (2, 8, {"batch_size": 6}, (3, 1)),
+    ],
+)  # fmt: skip
+def test_all_processes_together_do_a_batch(
+    of: int, most: int | None, changes: dict[str, Any], expected: tuple[int, int], monkeypatch: Any
+) -> None:
     monkeypatch.setenv("WORLD_SIZE", str(of))
-    assert cut(SftConfig.model_validate(told(**changes))) == expected
+    assert cut(SftConfig.model_validate(told(**changes)), most) == expected
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def write(tmp_path: Path, text: str) -> Path:
 
 def test_a_configuration_is_short(tmp_path: Path) -> None:
     config = read_config(write(tmp_path, "episodes: [episodes]\nout: runs/a\n"), SftConfig)
-    assert (config.model, config.rendering, config.micro) == ("nano", None, config.batch_size)
+    assert (config.model, config.rendering, config.micro_batch_size) == ("nano", None, None)
 
 
 @pytest.mark.parametrize(("kind", "text", "message"), [

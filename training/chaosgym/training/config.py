@@ -92,7 +92,7 @@ class Training(Strict):
     batch_size: Annotated[int, Field(ge=1)] = 32
     """Sequences per update."""
     micro_batch_size: Annotated[int, Field(ge=1)] | None = None
-    """Sequences in memory at a time; the whole batch when not given. Must divide it."""
+    """Sequences in memory at a time; when not given 8 in supervised training, the whole batch elsewhere. Must divide it."""
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-3
     """Of AdamW at its highest."""
     muon_learning_rate: Annotated[float, Field(ge=0, lt=1)] = 0.02
@@ -134,11 +134,6 @@ class Training(Strict):
     def shape(self) -> NanoShape:
         """Of a new model."""
         return self.nano
-
-    @property
-    def micro(self) -> int:
-        """Sequences in memory at a time."""
-        return self.micro_batch_size or self.batch_size
 
 
 class PretrainConfig(Training):
@@ -300,8 +295,9 @@ class Reinforcement(Answering):
 
     @model_validator(mode="after")
     def _groups(self) -> Reinforcement:
-        if self.micro % self.generations:
-            raise ValueError(f"generations {self.generations} does not divide {self.micro}, the answers in memory at a time")
+        micro = self.micro_batch_size or self.batch_size
+        if micro % self.generations:
+            raise ValueError(f"generations {self.generations} does not divide {micro}, the answers in memory at a time")
         if (self.vllm == "server") != bool(self.vllm_url):
             raise ValueError("vllm: server and vllm_url go together: give both, or neither")
         if self.follow and self.task == "investigate":

@@ -12,7 +12,7 @@ from typing import Any
 from chaosgym.training.supervised import Sequence as TokenSequence
 from chaosgym.training.supervised import text_sequence
 
-__all__ = ["interleave", "pack", "padding_share"]
+__all__ = ["interleave", "pack", "padding_share", "shortest_first"]
 
 
 def pack(tokenizer: Any, texts: Iterable[str], block: int) -> Iterator[TokenSequence]:
@@ -33,6 +33,12 @@ def interleave(shares: Sequence[float], count: int, seed: int, run: int) -> list
     drawn = [next(kind for kind, bound in enumerate(bounds) if number < bound) for number in range(runs)]
     random.Random(f"mix {seed}").shuffle(drawn)
     return [kind for kind in drawn for _ in range(run)][:count]
+
+
+def shortest_first(rows: Sequence[TokenSequence], batch: int) -> list[TokenSequence]:
+    """The same batches, each in order of length, so that sequences that are computed together are about alike."""
+    starts = range(0, len(rows), batch)
+    return [row for start in starts for row in sorted(rows[start : start + batch], key=lambda row: len(row["input_ids"]))]
 
 
 def padding_share(rows: Sequence[TokenSequence], batch: int) -> float:

@@ -67,7 +67,7 @@ def _sequences(
     config: PretrainConfig, sources: Sequence[Source], form: PromptFormat, tokenizer: Any, documents: Sequence[str]
 ) -> Iterator[supervised.Sequence]:
     """`steps` batches: reports each in a sequence of its own, corpus and skills packed; the corpus again and again if need be."""
-    kinds = interleave(config.shares, config.steps * config.batch_size, config.seed, config.micro)
+    kinds = interleave(config.shares, config.steps * config.batch_size, config.seed, config.batch_size)
     reports = (supervised.text_sequence(tokenizer, text) for text in _texts(config, sources, form, kinds.count(0)))
     skills = (exercise.text for exercise in draw_exercises(config.seed))
     streams = (reports, pack(tokenizer, cycle(documents), config.block), pack(tokenizer, skills, config.block))
