@@ -88,6 +88,33 @@ def test_advantages_are_those_of_the_tokens_that_the_model_wrote(
         torch.testing.assert_close(found[row][there], torch.tensor(expected, dtype=torch.float64), atol=1e-9, rtol=1e-9)
 
 
+@given(trajectories(), st.floats(0, 1), st.floats(0, 1))
+def test_advantages_by_turn_are_of_decisions_that_may_take_many_tokens(
+    drawn: tuple[torch.Tensor, torch.Tensor, torch.Tensor], discount: float, trace: float
+) -> None:
+    """Equation 16 with a trace that fades from one turn to the next alone."""
+    rewards, values, mask = drawn
+    found = advantages(rewards, values, mask, discount, trace, by_turn=True)
+    for row in range(len(mask)):
+        columns = [t for t in range(mask.size(1)) if mask[row, t]]
+        for first in columns:
+            expected, factor = 0.0, 1.0
+            for t, later in zip(columns, [*columns[1:], None], strict=True):
+                if t < first:
+                    continue
+                ahead = values[row, later] if later is not None else 0.0
+                expected += factor * float(rewards[row, t] + discount * ahead - values[row, t])
+                factor *= discount * (1.0 if later == t + 1 else trace)
+            assert float(found[row, first]) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_turn_of_two_tokens_by_hand() -> None:
+    """deltas (.1, .1, -, .3); the trace, a half, fades between the second and the last token alone."""
+    mask = torch.tensor([[1, 1, 0, 1]])
+    found = advantages(torch.tensor([[0.0, 0.0, 0.0, 1.0]]), torch.tensor([[0.5, 0.6, 9.0, 0.7]]), mask, 1.0, 0.5, by_turn=True)
+    torch.testing.assert_close(found, torch.tensor([[0.1 + 0.1 + 0.5 * 0.3, 0.1 + 0.5 * 0.3, 0.0, 0.3]]))
+
+
 def test_the_reward_stands_at_the_last_token_that_the_model_wrote() -> None:
     mask = torch.tensor([[1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]])
     found = at_the_end(torch.tensor([0.5, -1.0, 3.0]), mask)
@@ -288,7 +315,7 @@ def test_ppo_learns_to_write_what_is_rewarded(tmp_path: Path) -> None:
     )
     data = Dataset.from_dict({"prompt": ["a b", "c d", "b c", "d a"] * 8})
     trainer: Any = PPOTrainer(
-        model, share, args, data, processing_class=tokenizer, estimation=Estimation(1.0, 0.95, True, 0.2, 0.1)
+        model, share, args, data, processing_class=tokenizer, estimation=Estimation(1.0, 0.95, False, True, 0.2, 0.1)
     )
     trainer.train()
     rewards = [log["reward"] for log in trainer.state.log_history if "reward" in log]

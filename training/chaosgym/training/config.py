@@ -347,7 +347,9 @@ class PpoConfig(Reinforcement):
     discount: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Worth of a reward one token later (gamma)."""
     gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.95
-    """Advantages from what came of it (1), from the value one token later (0), or between."""
+    """Advantages from what came of it (1), from the value one step later (0), or between."""
+    gae_step: Literal["token", "turn"] = "token"
+    """What a step is to `gae_lambda`; with turns the questions at the beginning of an investigation get their part of what came of it."""
     whiten: bool = True
     """Shift and scale the advantages of a batch to mean 0 and deviation 1."""
 

@@ -41,6 +41,7 @@ class Estimation:
 
     discount: float
     trace: float
+    by_turn: bool
     whiten: bool
     value_clip: float
     value_weight: float
@@ -184,7 +185,7 @@ class PPOTrainer(AskingGRPOTrainer):
         mask = _written(batch) * scored[:, None]
         values = values * mask
         rewards = at_the_end(scores.nan_to_num(), mask)
-        found = advantages(rewards, values, mask, how.discount, how.trace)
+        found = advantages(rewards, values, mask, how.discount, how.trace, how.by_turn)
         come = advantages(rewards, values, mask, how.discount, 1.0) + values  # what came of it: no value has a part in it
         self._metrics["train"]["explained_variance"].append(explained_variance(values, come, mask, self._over_all))
         total, count = self._over_all(torch.stack([values.sum(), mask.sum()])).tolist()

@@ -25,18 +25,24 @@ def at_the_end(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return rewards * mask
 
 
-def advantages(rewards: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, discount: float, trace: float) -> torch.Tensor:
+def advantages(
+    rewards: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, discount: float, trace: float, by_turn: bool = False
+) -> torch.Tensor:
     """Generalized advantage estimates, (B, T), 0 where `mask` is (Schulman et al. 2016, arXiv:1506.02438, eq. 16).
 
     A_t = sum over l of (discount * trace)^l * delta_(t+l), with delta_t = r_t + discount * V_(t+1) - V_t and V = 0 after
-    the last token. `values` (B, T) are of the state before each token.
+    the last token. `values` (B, T) are of the state before each token. `by_turn` has `trace` fade from one turn to the
+    next alone, not within one: between turns stands what the model did not write.
     """
     found = torch.zeros_like(values)
+    fading = torch.full_like(values, discount * trace)
+    if by_turn:
+        fading[:, :-1][mask[:, 1:].bool()] = discount
     following, ahead = torch.zeros_like(values[:, 0]), torch.zeros_like(values[:, 0])
     for t in reversed(range(values.size(1))):
         there = mask[:, t].bool()
         delta = rewards[:, t] + discount * following - values[:, t]
-        ahead = torch.where(there, delta + discount * trace * ahead, ahead)
+        ahead = torch.where(there, delta + fading[:, t] * ahead, ahead)
         following = torch.where(there, values[:, t], following)
         found[:, t] = torch.where(there, ahead, 0.0)
     return found

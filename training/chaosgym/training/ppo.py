@@ -37,7 +37,8 @@ def method(config: PpoConfig) -> Method:
         if (Path(config.model) / VALUE_FILE).is_file():
             trainer.critic.load(Path(config.model))
 
-    how = Estimation(config.discount, config.gae_lambda, config.whiten, config.value_clip, config.value_weight)
+    by_turn = config.gae_step == "turn"
+    how = Estimation(config.discount, config.gae_lambda, by_turn, config.whiten, config.value_clip, config.value_weight)
     sharing = TurnsPPOTrainer if config.task == "investigate" else SharedPrefixPPOTrainer
     return Method(
         partial(PPOTrainer, estimation=how), partial(sharing, estimation=how),
