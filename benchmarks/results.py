@@ -5,7 +5,7 @@
     record ──> base ──┬──> sft ──┬──> +sft (as much again: the control)
                       │          ├──> +distill (the rules agent teaches)
                       │          ├──> +grpo, twice as long, without curriculum, with a sparse reward
-                      │          └──> +ppo
+                      │          └──> +ppo, twice as long
                       └──> sft without randomised names
     each ──> calibrate ──> eval on held-out ──> docs/results.json, docs/results.md
 
@@ -56,13 +56,14 @@ STAGES: dict[str, tuple[str, dict[str, Any]]] = {
 """What follows SFT, each from the same model, in the order in which it is run: (command, configuration)."""
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sft+grpo-longer": ("grpo", {**REINFORCED, "steps": 120}),
+    "sft+ppo-longer": ("ppo", {**REINFORCED, "steps": 240, "validate_every": 40}),
     "sft+grpo-evenly": ("grpo", {**REINFORCED, "evenly": 1.0, "oversample": 0.0}),
     "sft+grpo-sparse": ("grpo", {**REINFORCED, "reward": "sparse"}),
 }
 """Likewise, once all seeds have gone through those."""
 NAMED = "sft-named"
 """As `sft`, where a component goes by the same name in all reports."""
-BESIDE = {"sft": None, **dict.fromkeys(STAGES, "sft"), "sft+grpo-longer": "sft", NAMED: "sft",
+BESIDE = {"sft": None, **dict.fromkeys(STAGES, "sft"), "sft+grpo-longer": "sft", "sft+ppo-longer": "sft", NAMED: "sft",
           "sft+grpo-evenly": "sft+grpo", "sft+grpo-sparse": "sft+grpo"}  # fmt: skip
 """The rows of the tables, each with the one it is compared with."""
 ASKED, ASKED_HELD_OUT = "episodes/basics", "episodes/basics-held-out"

@@ -348,8 +348,8 @@ class PpoConfig(Reinforcement):
     """Worth of a reward one token later (gamma)."""
     gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.95
     """Advantages from what came of it (1), from the value one step later (0), or between."""
-    gae_step: Literal["token", "turn"] = "token"
-    """What a step is to `gae_lambda`; with turns the questions at the beginning of an investigation get their part of what came of it."""
+    gae_step: Literal["token", "turn"] | None = None
+    """What a step is to `gae_lambda`: a turn in investigations, so that first questions get their part, a token elsewhere, if not given."""
     whiten: bool = True
     """Shift and scale the advantages of a batch to mean 0 and deviation 1."""
 

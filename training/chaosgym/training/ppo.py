@@ -37,7 +37,7 @@ def method(config: PpoConfig) -> Method:
         if (Path(config.model) / VALUE_FILE).is_file():
             trainer.critic.load(Path(config.model))
 
-    by_turn = config.gae_step == "turn"
+    by_turn = (config.gae_step or ("turn" if config.task == "investigate" else "token")) == "turn"
     how = Estimation(config.discount, config.gae_lambda, by_turn, config.whiten, config.value_clip, config.value_weight)
     sharing = TurnsPPOTrainer if config.task == "investigate" else SharedPrefixPPOTrainer
     return Method(
