@@ -23,7 +23,7 @@ from chaosgym.training.config import NanoShape, PpoConfig, PretrainConfig, SftCo
 from chaosgym.training.gae import advantages, at_the_end, explained_variance, value_loss, whiten
 from chaosgym.training.nano import make_nano
 from chaosgym.training.optimizer import MuonAdamW, make_optimizer
-from chaosgym.training.ppo import ppo
+from chaosgym.training.ppo import method, ppo
 from chaosgym.training.pretrain import pretrain
 from chaosgym.training.rescore import rescore
 from chaosgym.training.rollouts import ROLLOUT_FILE, read_rollouts
@@ -113,6 +113,13 @@ def test_a_turn_of_two_tokens_by_hand() -> None:
     mask = torch.tensor([[1, 1, 0, 1]])
     found = advantages(torch.tensor([[0.0, 0.0, 0.0, 1.0]]), torch.tensor([[0.5, 0.6, 9.0, 0.7]]), mask, 1.0, 0.5, by_turn=True)
     torch.testing.assert_close(found, torch.tensor([[0.1 + 0.1 + 0.5 * 0.3, 0.1 + 0.5 * 0.3, 0.0, 0.3]]))
+
+
+@pytest.mark.parametrize(("changes", "by_turn"), [({}, False), ({"task": "investigate"}, True), ({"gae_step": "turn"}, True),
+                                                  ({"task": "investigate", "gae_step": "token"}, False)])  # fmt: skip
+def test_an_investigation_counts_in_turns_unless_told_otherwise(changes: dict[str, Any], by_turn: bool) -> None:
+    how: Any = method(PpoConfig(model="m", episodes=(Path("e"),), out=Path("o"), **changes)).sharing
+    assert how.keywords["estimation"].by_turn is by_turn
 
 
 def test_the_reward_stands_at_the_last_token_that_the_model_wrote() -> None:
