@@ -157,22 +157,23 @@ def _stages(summary: Mapping[str, Any]) -> str:
     heads = {"seeds": "unseen seeds", "apps": "unseen apps", "backend": "in containers", "faults": "unseen faults (family)"}
     present = [split for split in heads if split in summary["episodes"]]
     titles = [f"{heads[split]} ({summary['episodes'][split]})" for split in present]
-    lines = [["", *titles, "halluc.", "false alarms", "ECE", "p95"]]
+    lines = [["", "runs", *titles, "halluc.", "false alarms", "ECE", "p95"]]
     for name, of in {**summary["stages"], **summary["rails"]}.items():
         cells = [_cell(of[split], "") for split in present]
         rest = [found["value"] if (found := of[measure]) else None for measure in ("hallucination", "false_alarm")]
         rest = ["-" if value is None else f"{value:.3f}" for value in (*rest, of["calibration_error"])]
-        lines.append([name, *cells, *rest, f"{of['latency_p95_s'] * 1e3:.3g} ms"])
+        lines.append([name, _runs(of), *cells, *rest, f"{of['latency_p95_s'] * 1e3:.3g} ms"])
     return _markdown(lines)
 
 
 def _asked(summary: Mapping[str, Any]) -> str:
-    lines = [["", "right", "beside SFT", *(f"within {cost}" for cost in COSTS), "calls", "cost", "halluc.", "false alarms"]]
+    lines = [["", "runs", "right", "beside SFT", *(f"within {cost}" for cost in COSTS), "calls", "cost", "halluc.", "false alarms"]]
     for name, of in summary["stages"].items():
         change = next((found["seeds"] for pair, found in summary["differences"].items() if pair.startswith(f"{name} - ")), None)
         within = [f"{value:.3f}" for value in of["right_within"].values()]
         rest = [f"{found['value']:.3f}" if (found := of[measure]) else "-" for measure in ("hallucination", "false_alarm")]
-        lines.append([name, _cell(of["seeds"], ""), _cell(change, "+"), *within, f"{of['calls']:.1f}", f"{of['spent']:.1f}", *rest])
+        spent = [f"{of[cost]:.1f}" for cost in ("calls", "spent")]
+        lines.append([name, _runs(of), _cell(of["seeds"], ""), _cell(change, "+"), *within, *spent, *rest])
     return _markdown(lines)
 
 
@@ -181,6 +182,10 @@ def _differences(summary: Mapping[str, Any]) -> str:
     rows = {**summary["differences"], **{f"{stage} - rules": of for stage, of in summary["beside_rules"].items() if stage != "pretrain"}}
     lines += [[name, *(_cell(of.get(split), "+") for split in lines[0][1:])] for name, of in rows.items()]
     return _markdown(lines)
+
+
+def _runs(of: Mapping[str, Any]) -> str:
+    return str(len(of["training"]["steps"])) if "training" in of else "-"
 
 
 def _cell(found: Mapping[str, Any] | None, sign: str) -> str:

@@ -68,7 +68,7 @@ def test_investigations_are_told_by_what_they_cost(tmp_path: Path) -> None:
     assert found["stages"]["ask"]["right_within"] == {"10": 0.25, "15": 0.25, "20": 0.25, "30": 0.25}
     assert found["stages"]["ask+ppo"]["right_within"] == {"10": 0.25, "15": 0.5, "20": 0.75, "30": 0.75}
     assert found["differences"]["ask+ppo - ask"]["seeds"]["value"] == 0.5
-    assert "| ask+ppo | 1.000 [" in (tmp_path / "results.md").read_text()  # of the split seeds
+    assert "| ask+ppo | 1 | 1.000 [" in (tmp_path / "results.md").read_text()  # of the split seeds
 
 
 def test_means_are_over_seeds_and_differences_within_a_seed(tmp_path: Path) -> None:
@@ -88,6 +88,6 @@ def test_means_are_over_seeds_and_differences_within_a_seed(tmp_path: Path) -> N
     assert (change["seeds"]["value"], change["apps"]["value"]) == (0.5, 1.0)
     assert found["beside_rules"]["sft"]["seeds"]["value"] == pytest.approx(-0.75)
     page = (tmp_path / "results.md").read_text()
-    assert "| sft+grpo | 1.000" in page
+    assert "| sft+grpo | 1 | 1.000" in page
     tables().write_tables(tmp_path, {"sft": None}, 3, tmp_path)
     assert "sft+grpo" not in (tmp_path / "results.md").read_text()  # written anew between its marks
