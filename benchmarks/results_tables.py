@@ -23,7 +23,7 @@ from chaosgym.evaluation.statistics import paired_bootstrap
 SPLITS = {"seeds": "accuracy", "apps": "accuracy", "backend": "accuracy", "faults": "family@1"}
 """What is asked of each split: of faults that training never showed, component and family."""
 WHOLE = ("hallucination", "false_alarm", "missed")
-COSTS = (10, 15, 20, 30)
+COSTS = (10, 15, 20)
 """Of the questions of an investigation, by which it may have ended."""
 
 
@@ -85,7 +85,7 @@ def _asked_summary(
     return {
         "stages": {name: {**_figures(rows), **_costs(rows), "training": _trained(out, name, rows)} for name, rows in models.items()},
         "differences": {
-            f"{stage} - {start}": _difference(models[start], rows)
+            f"{stage} - {start}": _asked_difference(models[start], rows)
             for stage, rows in models.items() if (start := beside[stage]) in models
         },
     }  # fmt: skip
@@ -130,19 +130,38 @@ def _mean(rows: Mapping[int, Sequence[Row]], name: str, chosen: Callable[[Row], 
 
 def _difference(a: Mapping[int, Sequence[Row]], b: Mapping[int, Sequence[Row]]) -> dict[str, Any]:
     """B minus A on each split, pair by pair, over the seeds that both have."""
-    shared = sorted(a.keys() & b.keys())
-    pairs = [(seed, x, y) for seed in shared for x, y in zip(_sorted(a[seed]), _sorted(b[seed]), strict=True)]
     found: dict[str, Any] = {}
     for split, name in SPLITS.items():
         kind = MEASURES[name]
-        own = [(seed, x, float(kind.value(y)) - float(kind.value(x))) for seed, x, y in pairs if x.split == split and kind.of(x)]
-        if own:
-            interval = paired_bootstrap([change for _, _, change in own], [x.scenario for _, x, _ in own])
-            each = [[change for of, _, change in own if of == seed] for seed in shared]
-            value = sum(change for _, _, change in own) / len(own)
-            seeds = [round(sum(changes) / len(changes), 4) for changes in each]
-            found[split] = {"value": round(value, 4), "ci95": _ends(interval), "seeds": seeds}
+        pairs = [(seed, x, y) for seed, x, y in _pairs(a, b) if x.split == split and kind.of(x)]
+        if pairs:
+            found[split] = _change(pairs, lambda row, kind=kind: float(kind.value(row)))
     return found
+
+
+def _asked_difference(a: Mapping[int, Sequence[Row]], b: Mapping[int, Sequence[Row]]) -> dict[str, Any]:
+    """B minus A over all episodes: what is right at no more than the least of `COSTS`, questions, and what they cost."""
+    pairs = _pairs(a, b)
+    return {
+        **_difference(a, b),
+        "right_within": {str(COSTS[0]): _change(pairs, lambda row: float(row.both1 and row.spent is not None and row.spent <= COSTS[0]))},
+        "calls": _change(pairs, lambda row: float(row.calls or 0)),
+        "spent": _change(pairs, lambda row: float(row.spent or 0)),
+    }
+
+
+def _pairs(a: Mapping[int, Sequence[Row]], b: Mapping[int, Sequence[Row]]) -> list[tuple[int, Row, Row]]:
+    """(seed, A's row, B's row) of the same episode, over the seeds that both have."""
+    shared = sorted(a.keys() & b.keys())
+    return [(seed, x, y) for seed in shared for x, y in zip(_sorted(a[seed]), _sorted(b[seed]), strict=True)]
+
+
+def _change(pairs: Sequence[tuple[int, Row, Row]], value: Callable[[Row], float]) -> dict[str, Any]:
+    changes = [(seed, x.scenario, value(y) - value(x)) for seed, x, y in pairs]
+    interval = paired_bootstrap([change for _, _, change in changes], [scenario for _, scenario, _ in changes])
+    each = [[change for of, _, change in changes if of == seed] for seed in sorted({seed for seed, _, _ in changes})]
+    seeds = [round(sum(own) / len(own), 4) for own in each]
+    return {"value": round(sum(change for _, _, change in changes) / len(changes), 4), "ci95": _ends(interval), "seeds": seeds}
 
 
 def _sorted(rows: Sequence[Row]) -> list[Row]:
@@ -167,13 +186,16 @@ def _stages(summary: Mapping[str, Any]) -> str:
 
 
 def _asked(summary: Mapping[str, Any]) -> str:
-    lines = [["", "runs", "right", "beside SFT", *(f"within {cost}" for cost in COSTS), "calls", "cost", "halluc.", "false alarms"]]
+    beside = "beside SFT"
+    titles = [f"within {cost}" for cost in COSTS]
+    lines = [["", "runs", "right", beside, titles[0], beside, *titles[1:], "calls", beside, "cost", "halluc.", "false alarms"]]
     for name, of in summary["stages"].items():
-        change = next((found["seeds"] for pair, found in summary["differences"].items() if pair.startswith(f"{name} - ")), None)
-        within = [f"{value:.3f}" for value in of["right_within"].values()]
+        change = next((found for pair, found in summary["differences"].items() if pair.startswith(f"{name} - ")), {})
+        least, *within = (f"{value:.3f}" for value in of["right_within"].values())
+        sooner = change.get("right_within", {}).get(str(COSTS[0]))
         rest = [f"{found['value']:.3f}" if (found := of[measure]) else "-" for measure in ("hallucination", "false_alarm")]
-        spent = [f"{of[cost]:.1f}" for cost in ("calls", "spent")]
-        lines.append([name, _runs(of), _cell(of["seeds"], ""), _cell(change, "+"), *within, *spent, *rest])
+        right = [_cell(of["seeds"], ""), _cell(change.get("seeds"), "+"), least, _cell(sooner, "+"), *within]
+        lines.append([name, _runs(of), *right, f"{of['calls']:.1f}", _cell(change.get("calls"), "+"), f"{of['spent']:.1f}", *rest])
     return _markdown(lines)
 
 
