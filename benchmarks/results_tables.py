@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from chaosgym.evaluation import EvaluationResult, read_result
-from chaosgym.evaluation.asking import by_budget, mean_of
+from chaosgym.evaluation.asking import by_budget, mean_of, right_within
 from chaosgym.evaluation.calibration import calibration_error
 from chaosgym.evaluation.measures import MEASURES, latency
 from chaosgym.evaluation.row import Row
@@ -144,7 +144,7 @@ def _asked_difference(a: Mapping[int, Sequence[Row]], b: Mapping[int, Sequence[R
     pairs = _pairs(a, b)
     return {
         **_difference(a, b),
-        "right_within": {str(COSTS[0]): _change(pairs, lambda row: float(row.both1 and row.spent is not None and row.spent <= COSTS[0]))},
+        "right_within": {str(COSTS[0]): _change(pairs, lambda row: float(right_within(row, COSTS[0])))},
         "calls": _change(pairs, lambda row: float(row.calls or 0)),
         "spent": _change(pairs, lambda row: float(row.spent or 0)),
     }

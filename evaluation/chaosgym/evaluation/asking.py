@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from chaosgym.evaluation.row import Row
 
-__all__ = ["Point", "asking_summary", "by_budget", "mean_of"]
+__all__ = ["Point", "asking_summary", "by_budget", "mean_of", "right_within"]
 
 _COSTS = (5, 10, 15, 20, 25, 30)
 
@@ -33,7 +33,12 @@ def by_budget(rows: Sequence[Row]) -> tuple[Point, ...]:
 
 def _point(rows: Sequence[Row], most: int) -> Point:
     there = [row for row in rows if row.spent is not None and row.spent <= most and row.answer]
-    return Point(most, len(there) / len(rows), sum(row.both1 for row in there) / len(rows))
+    return Point(most, len(there) / len(rows), sum(right_within(row, most) for row in rows) / len(rows))
+
+
+def right_within(row: Row, most: int) -> bool:
+    """Whether the diagnosis is right, after questions that cost no more than `most`."""
+    return bool(row.answer) and row.both1 and row.spent is not None and row.spent <= most
 
 
 def mean_of(rows: Sequence[Row], what: Literal["calls", "spent"]) -> float:

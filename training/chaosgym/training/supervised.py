@@ -42,7 +42,7 @@ _TOGETHER = 8
 
 
 def trainer_arguments(config: Training, run: Run, most: int | None = None) -> dict[str, Any]:
-    """Arguments that every trainer of ours gets; `most` as in `cut`."""
+    """Arguments that every trainer of ours gets; `most`, and what it raises, as in `cut`."""
     micro, times = cut(config, most)
     return {
         "output_dir": str(run.path),
